@@ -1,0 +1,3 @@
+from .arrays import Arrays as Arrays
+from .arrays import Batches as Batches
+from .arrays import Split as Split

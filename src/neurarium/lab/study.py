@@ -1,0 +1,145 @@
+"""What a study is: a paper, arms, scales, a trial, and claims fixed before anything is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union
+
+from neurarium.lab.claims import Claim
+from neurarium.lab.errors import RequestError
+from neurarium.lab.figures import Figure
+from neurarium.lab.run import Run
+
+Metrics = Mapping[str, float]
+Scale = Literal["smoke", "small", "paper"]
+SCALES: tuple[Scale, ...] = typing.get_args(Scale)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where the idea was published.
+
+    Args:
+        title: the paper's title.
+        authors: "First et al." or the names.
+        year: year of first publication.
+        arxiv: arXiv identifier, empty where there is none.
+    """
+
+    title: str
+    authors: str
+    year: int
+    arxiv: str = ""
+
+    @property
+    def url(self) -> str:
+        """The paper's address, empty without an arXiv identifier."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A paper's claims and the trial that tests them.
+
+    Args:
+        paper: the source.
+        trial: ``trial(settings, run) -> metrics``; a function of the settings and ``run.seed`` alone.
+        arms: name -> settings (a frozen dataclass of plain values).
+        claims: predicates on the metrics, margins included.
+        scales: per scale what changes in every arm's settings: a mapping of fields, or a function settings -> settings
+            where arms differ. ``small`` is the arms as written unless it says otherwise.
+        figures: what the report draws from the recorded curves.
+        seeds: seeds run first, and the cap up to which more are run while a claim is undecided.
+        deterministic: the trial does not use its seed: one run settles it, and the interval is a point.
+        scope: ``measured``, ``mechanism`` (rests on a simulated part; say which in ``assumption``) or ``model:NAME``.
+        assumption: printed beside a verdict of scope ``mechanism``.
+    """
+
+    paper: Paper
+    trial: Callable[[Any, Run], Metrics]
+    arms: Mapping[str, Any]
+    claims: Sequence[Claim] = ()
+    scales: Mapping[str, Mapping[str, Any] | Callable[[Any], Any]] = field(default_factory=dict)
+    figures: Sequence[Figure] = ()
+    seeds: tuple[int, int] = (3, 8)
+    deterministic: bool = False
+    scope: str = "measured"
+    assumption: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise RequestError("a study needs at least one arm")
+        for claim in self.claims:
+            for arm in claim.arms:
+                closest(arm, self.arms, f"arm of the claim {claim.text!r}")
+        for scale in self.scales:
+            closest(scale, SCALES, "scale")
+        if self.scope == "mechanism" and not self.assumption:
+            raise RequestError("a study of scope 'mechanism' must state its assumption")
+
+    def settings(self, arm: str, scale: str, overrides: Mapping[str, str] | None = None) -> Any:
+        """The settings of an arm at a scale, with command-line overrides (text, converted to each field's type)."""
+        settings = self.arms[closest(arm, self.arms, "arm")]
+        change = self.scales.get(closest(scale, SCALES, "scale"), {})
+        settings = change(settings) if callable(change) else dataclasses.replace(settings, **change)
+        return override(settings, overrides or {})
+
+
+def closest(name: str, known: typing.Iterable[str], what: str) -> str:
+    """``name`` if it is known; otherwise a `RequestError` that offers the nearest match."""
+    names = list(known)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names)[:20])
+    raise RequestError(f"unknown {what} {name!r}: {hint}")
+
+
+def override(settings: Any, values: Mapping[str, str]) -> Any:
+    """A copy of a settings dataclass with fields replaced by converted text.
+
+    Raises:
+        RequestError: a field does not exist or the text does not fit its type.
+    """
+    hints = typing.get_type_hints(type(settings))
+    changes = {
+        name: convert(text, hints[closest(name, hints, "setting")], f"setting {name}") for name, text in values.items()
+    }
+    return dataclasses.replace(settings, **changes)
+
+
+def convert(text: str, kind: Any, what: str) -> Any:
+    """Text as a value of a type: int, float, bool, str, a Literal, an optional or a tuple of these (comma separated)."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        for choice in arguments:
+            if text == str(choice):
+                return choice
+        raise RequestError(f"{what} must be one of {', '.join(map(str, arguments))}, not {text!r}")
+    if origin in (Union, types.UnionType):
+        if type(None) in arguments and text.lower() in ("none", ""):
+            return None
+        return convert(text, next(a for a in arguments if a is not type(None)), what)
+    if origin is tuple:
+        parts = [part for part in text.split(",") if part]
+        repeated = len(arguments) == 2 and arguments[1] is Ellipsis
+        if not repeated and len(parts) != len(arguments):
+            raise RequestError(f"{what} takes {len(arguments)} comma-separated values, not {text!r}")
+        return tuple(convert(p, arguments[0] if repeated else arguments[i], what) for i, p in enumerate(parts))
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "on"):
+            return True
+        if text.lower() in ("false", "no", "0", "off"):
+            return False
+        raise RequestError(f"{what} must be true or false, not {text!r}")
+    if kind in (int, float, str):
+        try:
+            return kind(text)
+        except ValueError:
+            raise RequestError(f"{what} must be {'a whole number' if kind is int else 'a number'}, not {text!r}") from None
+    raise RequestError(f"{what} cannot be set from the command line")

@@ -1,0 +1,4 @@
+from .blocks import cut_at as cut_at
+from .blocks import find_blocks as find_blocks
+from .rule import Backprop as Backprop
+from .rule import LearningRule as LearningRule

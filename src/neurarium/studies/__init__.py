@@ -1,0 +1,1 @@
+"""One module per paper, in folders that mirror the rooms."""
