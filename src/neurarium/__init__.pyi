@@ -9,6 +9,7 @@ from . import objectives as objectives
 from . import probes as probes
 from . import speech as speech
 from . import studies as studies
+from . import testing as testing
 from . import training as training
 
 __version__: str

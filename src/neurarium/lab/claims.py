@@ -21,7 +21,7 @@ Table = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and its 95 % interval; ``n`` seeds. One seed has no interval unless the study is deterministic."""
+    """A mean over ``n`` seeds and its 95 % interval."""
 
     mean: float
     low: float
@@ -67,7 +67,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number per seed; supports ``-``, ``+``, ``*``, ``/`` with numbers and quantities, ``abs``, ``>`` and ``<``."""
+    """One number per seed. Supports ``+ - * /`` with numbers and quantities, ``abs``, ``>`` and ``<``."""
 
     text: str
     arms: tuple[str, ...]

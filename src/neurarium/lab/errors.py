@@ -2,8 +2,8 @@
 
 
 class RequestError(ValueError):
-    """The request cannot be carried out as asked (a wrong name, file, column or argument). The command line exits with 2."""
+    """The request cannot be carried out as asked (a wrong name, file, argument). The command line exits with 2."""
 
 
-class TrialFailed(RuntimeError):  # noqa: N818 - what happened, not an error class hierarchy
+class TrialFailed(RuntimeError):
     """At least one trial failed; its traceback is in the store. The command line exits with 1."""

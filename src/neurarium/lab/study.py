@@ -74,6 +74,8 @@ class Study:
     def __post_init__(self) -> None:
         if not self.arms:
             raise RequestError("a study needs at least one arm")
+        if len({type(settings) for settings in self.arms.values()}) > 1:
+            raise RequestError("the arms of a study must share one settings class")
         for claim in self.claims:
             for arm in claim.arms:
                 closest(arm, self.arms, f"arm of the claim {claim.text!r}")
@@ -114,7 +116,7 @@ def override(settings: Any, values: Mapping[str, str]) -> Any:
 
 
 def convert(text: str, kind: Any, what: str) -> Any:
-    """Text as a value of a type: int, float, bool, str, a Literal, an optional or a tuple of these (comma separated)."""
+    """Text as a value of a type: int, float, bool, str, a Literal, optional, or a (comma-separated) tuple."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         for choice in arguments:
@@ -141,5 +143,6 @@ def convert(text: str, kind: Any, what: str) -> Any:
         try:
             return kind(text)
         except ValueError:
-            raise RequestError(f"{what} must be {'a whole number' if kind is int else 'a number'}, not {text!r}") from None
+            wanted = "a whole number" if kind is int else "a number"
+            raise RequestError(f"{what} must be {wanted}, not {text!r}") from None
     raise RequestError(f"{what} cannot be set from the command line")

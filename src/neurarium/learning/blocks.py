@@ -85,7 +85,9 @@ def find_blocks(model: nn.Module, blocks: Blocks = None) -> list[tuple[str, nn.M
         names = [str(name) for name in blocks]
         for name in names:
             if name not in named or not name:
-                raise ValueError(f"blocks: the model has no module named {name!r}; it has {', '.join(list(named)[1:9])}")
+                raise ValueError(
+                    f"blocks: the model has no module named {name!r}; it has {', '.join(list(named)[1:9])}"
+                )
         found = [(name, named[name]) for name in names]
     if not found:
         raise ValueError(f"no block found in {type(model).__name__}; name them with blocks=[...]")

@@ -1,0 +1,6 @@
+"""``python -m neurarium.cli``."""
+
+from neurarium.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""The commands; each is thin and leaves the work to the lab."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from neurarium.cli import options
+from neurarium.lab import registry
+from neurarium.lab.errors import RequestError, TrialFailed
+from neurarium.lab.home import home
+from neurarium.lab.results import overall, saved
+
+app = typer.Typer(
+    name="neurarium",
+    help="Published neural-network ideas as PyTorch components; each paper's claim re-tested by one command.",
+    epilog="Start with: neurarium run ewc   ·   All state lives under $NEURARIUM_HOME.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def store_path() -> Path:
+    """The store's file."""
+    return home() / "store.sqlite"
+
+
+@app.command("list")
+def list_(
+    words: options.Words = None,
+    room: options.Room = None,
+    verdict: options.WithVerdict = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the papers with their last verdicts.
+
+    Example: neurarium list forgetting --room continual
+    """
+    from neurarium.cli.tables import print_rows
+    from neurarium.lab.study import closest
+
+    known = registry.entries()
+    if room is not None:
+        closest(room, {e.room for e in known.values()}, "room")
+    if verdict is not None:
+        closest(verdict, ("reproduced", "not reproduced", "undecided", "not run"), "verdict")
+    results = saved()
+    rows = []
+    for slug, entry in known.items():
+        paper = entry.paper()
+        claims = results.get(slug, {}).get("claims", [])
+        outcomes = {c["verdict"] or "not run" for c in claims} or {"not run"}
+        text = f"{slug} {paper.title} {paper.authors}".lower()
+        if room in (None, entry.room) and verdict in (None, *outcomes) and all(w.lower() in text for w in words or ()):
+            rows.append(
+                {
+                    "slug": slug, "title": paper.title, "room": entry.room, "year": paper.year, "arxiv": paper.arxiv,
+                    "verdict": overall(claims) or "not run",
+                }
+            )  # fmt: skip
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    elif not rows:
+        print("no study matches; `neurarium list` shows all")
+    else:
+        print_rows(Console(), rows, ("slug", "title", "room", "year", "verdict"))
+
+
+@app.command()
+def show(
+    study: options.StudyName,
+    as_json: options.Json = False,
+) -> None:
+    """Show a study: what it tests, where the code is, its claims, arms, settings, last verdict.
+
+    Example: neurarium show ewc
+    """
+    from neurarium.cli.show import description, print_description
+
+    content = description(registry.find(study))
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False))
+    else:
+        print_description(Console(), content)
+
+
+@app.command()
+def run(
+    studies: options.StudyNames = None,
+    all_: options.Everything = False,
+    scale: options.ScaleName = "small",
+    seeds: options.Seeds = None,
+    arm: options.Arms = None,
+    set_: options.Set = None,
+    jobs: options.Jobs = None,
+    ray: options.RayAddress = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = 1,
+    fresh: options.Fresh = False,
+    save: options.Save = False,
+    keep: options.Keep = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run studies and judge their papers' claims.
+
+    What the store has already is not run again; an interrupted run goes on where it was. Each claim's verdict comes
+    from a 95 % interval over paired seeds. Exit code: 0 done, 1 a trial failed, 2 the request was wrong.
+
+    Examples: neurarium run ewc · neurarium run ewc --scale smoke · neurarium run --all --save ·
+    neurarium run ewc --set strength=100 --arm ewc · neurarium run my_study.py --ray local
+    """
+    from neurarium.cli.running import Engine, run_all, write_results
+    from neurarium.lab.runner import Request
+
+    if bool(studies) == all_:
+        raise RequestError("name the studies to run (see `neurarium list`), or give --all")
+    if save and (set_ or arm or scale == "smoke"):
+        raise RequestError("--save keeps results of whole studies: leave out --set, --arm and --scale smoke")
+    entries = list(registry.entries().values()) if all_ else [registry.find(name) for name in studies or ()]
+    request = Request(scale, seeds, tuple(arm or ()), parse_settings(set_ or []), fresh, device, threads, keep)
+    engine = Engine(jobs, ray, request, quiet=as_json)
+    findings = run_all(engine, entries)
+    if save:
+        write_results(findings)
+    if as_json:
+        from neurarium.lab.results import summary
+
+        content = [summary(finding) for finding in findings]
+        print(json.dumps(content if all_ or len(content) > 1 else content[0], ensure_ascii=False, allow_nan=False))
+    raise_failures(findings)
+
+
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """``["a=1", "b=2"]`` as a dictionary."""
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise RequestError(f"--set takes NAME=VALUE, not {pair!r}")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def raise_failures(findings: list[Any]) -> None:
+    """Say which trials failed, the last line of each traceback with it."""
+    failed = [(finding.entry.slug, *failure) for finding in findings for failure in finding.failed]
+    if failed:
+        lines = [
+            f"  {slug} · {arm} · seed {seed}: {outcome.traceback.strip().splitlines()[-1]}"
+            for slug, arm, seed, outcome in failed
+        ]
+        raise TrialFailed(f"{len(failed)} trial(s) failed (tracebacks: `neurarium export`):\n" + "\n".join(lines))
+
+
+@app.command()
+def report(
+    folder: options.SiteFolder = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write the static site: every paper with its verdicts, curves and costs. Open index.html; no network is needed."""
+    from neurarium.lab.pages import all_pages, write_site
+
+    index = write_site(all_pages(store_path()), folder or home() / "report")
+    print(json.dumps({"index": str(index)}) if as_json else f"report: {index}")
+
+
+@app.command()
+def export(
+    file: options.TableFile,
+    study: options.OnlyStudy = None,
+    curves: options.WithCurves = False,
+    to_mlflow: options.ToMlflow = False,
+) -> None:
+    """Write the stored trials as a table: settings, seed, metrics, seconds, memory, versions, traceback.
+
+    Example: neurarium export trials.parquet --study ewc
+    """
+    from neurarium.lab.export import export_mlflow, export_table
+    from neurarium.lab.store import Store
+
+    store = Store(store_path())
+    count = export_table(store, file, study=study, curves=curves)
+    if to_mlflow:
+        export_mlflow(store, study=study)
+    print(f"{count} rows in {file}")
+
+
+@app.command()
+def compare(
+    data: options.Data,
+    target: options.Target = "",
+    model: options.Model = "mlp",
+    rules: options.Rules = "all",
+    epochs: options.Epochs = 5,
+    batch_size: options.BatchSize = 64,
+    learning_rate: options.LearningRate = 0.0,
+    seeds: options.Seeds = 3,
+    jobs: options.Jobs = None,
+    ray: options.RayAddress = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = 1,
+    fresh: options.Fresh = False,
+    site: options.CompareSite = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare learning rules on your own data and model: accuracy with interval, seconds, memory, parameters.
+
+    The model is a function or class of yours; one with parameters is called with (in_features, out_features).
+
+    Examples: neurarium compare --data mnist-small --rules backprop,dfa ·
+    neurarium compare --data mine.csv --target y --model mypkg.nets:build --rules all
+    """
+    from neurarium.cli.running import Engine, show_finding
+    from neurarium.lab.runner import Request
+    from neurarium.studies.compare import Settings, study
+
+    for name, number in (("epochs", epochs), ("batch-size", batch_size)):
+        if number < 1:
+            raise RequestError(f"--{name} must be at least 1, not {number}")
+    if not 0 <= learning_rate < float("inf"):
+        raise RequestError(f"--learning-rate must be a positive number, not {learning_rate}")
+    base = Settings(data, target, model, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    engine = Engine(jobs, ray, Request("small", seeds, fresh=fresh, device=device, threads=threads), quiet=as_json)
+    entry, definition, sources = study(base, [name for name in rules.split(",") if name])
+    finding = engine.run(entry, definition, sources)
+    show_finding(finding, as_json, site)
+    raise_failures([finding])
+
+
+@app.command()
+def data(
+    action: options.DataAction = "list",
+    name: options.DataName = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the data sets, show one, or fetch one into the cache.
+
+    Examples: neurarium data · neurarium data show cifar10 · neurarium data fetch mnist
+    """
+    from neurarium import data as room
+    from neurarium.cli.tables import print_rows
+    from neurarium.lab.study import closest
+
+    closest(action, ("list", "show", "fetch"), "action")
+    if action == "list":
+        rows = room.catalogue()
+        if as_json:
+            print(json.dumps(rows, ensure_ascii=False))
+        else:
+            print_rows(Console(), rows, rows[0])
+        return
+    if name is None:
+        raise RequestError(f"name a data set: neurarium data {action} NAME (see `neurarium data`)")
+    content = room.describe(name) if action == "show" else {"name": name, "path": str(room.fetch(name))}
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False))
+    else:
+        for key, value in content.items():
+            print(f"{key:<12} {value}")

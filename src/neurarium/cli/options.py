@@ -1,0 +1,44 @@
+"""Options and arguments that the commands share, with the words of their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Jobs = Annotated[int | None, typer.Option(help="Trials at a time (default: one per core); 0: in this process.")]
+RayAddress = Annotated[str | None, typer.Option("--ray", help="Run on Ray: 'local', 'auto', or a cluster's address.")]
+Device = Annotated[str, typer.Option(help="Torch device of every trial: cpu, cuda, cuda:1 ...")]
+Threads = Annotated[int, typer.Option(help="Torch threads of each trial; they change the last bits of results.")]
+Seeds = Annotated[int | None, typer.Option(help="A fixed number of seeds (default: more while a claim is undecided).")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what the store has.")]
+Words = Annotated[list[str] | None, typer.Argument(help="Show studies whose slug, title or authors have these words.")]
+Room = Annotated[str | None, typer.Option(help="Only this room (continual, learning, layers ...).")]
+WithVerdict = Annotated[str | None, typer.Option(help="Only with such a claim: reproduced, 'not reproduced' ...")]
+StudyName = Annotated[str, typer.Argument(help="A slug (see `neurarium list`) or the path of a study file.")]
+StudyNames = Annotated[list[str] | None, typer.Argument(help="Slugs (see `neurarium list`) or paths of study files.")]
+Everything = Annotated[bool, typer.Option("--all", help="Run every study of the house.")]
+ScaleName = Annotated[str, typer.Option(help="smoke (seconds, no verdict), small (a real test) or paper.")]
+Arms = Annotated[list[str] | None, typer.Option(help="Only this arm (may be repeated).")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting in every arm.")]
+Save = Annotated[bool, typer.Option("--save", help="Write results/<slug>.json and the tables made from it.")]
+Keep = Annotated[Path | None, typer.Option(help="Keep the trials' files in this folder.")]
+SiteFolder = Annotated[Path | None, typer.Argument(help="Where to write it (default: $NEURARIUM_HOME/report).")]
+TableFile = Annotated[Path, typer.Argument(help="trials.parquet or trials.csv.")]
+OnlyStudy = Annotated[str | None, typer.Option(help="Only this study.")]
+WithCurves = Annotated[bool, typer.Option("--curves", help="The recorded rows instead of the final metrics.")]
+ToMlflow = Annotated[bool, typer.Option("--mlflow", help="Log every trial as an MLflow run too.")]
+Data = Annotated[
+    str, typer.Option(help="A data set's name (see `neurarium data`) or your CSV, Parquet, NPZ, folder ...")
+]
+Target = Annotated[str, typer.Option(help="Target column of your table.")]
+Model = Annotated[str, typer.Option(help="'mlp', or package.module:name of your function or class.")]
+Rules = Annotated[str, typer.Option(help="Comma-separated rules, or 'all'.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the training examples.")]
+BatchSize = Annotated[int, typer.Option(help="Examples per step.")]
+LearningRate = Annotated[float, typer.Option(help="Adam's rate for every rule (default: each rule's own).")]
+CompareSite = Annotated[Path | None, typer.Option("--report", help="Write a page with the curves into this folder.")]
+DataAction = Annotated[str, typer.Argument(help="list, show or fetch.")]
+DataName = Annotated[str | None, typer.Argument(help="A data set's name.")]

@@ -1,0 +1,87 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from neurarium.lab.claims import Interval
+from neurarium.lab.runner import Finding
+
+STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow"}
+
+
+def number(value: float) -> str:
+    """A number with three or four significant digits."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return "–" if math.isnan(value) else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def spread(ci: Interval) -> str:
+    """Mean and half-width of an interval."""
+    half = (ci.high - ci.low) / 2
+    return (
+        number(ci.mean) if ci.n < 2 or half == 0 or not math.isfinite(half) else f"{number(ci.mean)} ± {number(half)}"
+    )
+
+
+def print_finding(console: Console, finding: Finding) -> None:
+    """Arms with their metrics, seconds and memory; then the claims with their verdicts."""
+    arms = Table(title=escape(f"{finding.entry.slug} · {finding.scale}"), title_justify="left", header_style="bold")
+    arms.add_column("arm")
+    metrics = shown_metrics(finding)
+    for name in metrics:
+        arms.add_column(escape(name.replace("_", " ")), justify="right")
+    for name in ("seeds", "seconds", "memory"):
+        arms.add_column(name, justify="right")
+    for arm, seeds in finding.trials.items():
+        intervals = finding.intervals(arm)
+        done = [o for o in seeds.values() if o.status == "done"]
+        cells = [spread(intervals[name]) if name in intervals else "" for name in metrics]
+        seconds = sum(o.wall for o in done) / len(done) if done else math.nan
+        memory = max((o.peak_memory for o in done), default=0) / 2**20
+        arms.add_row(escape(arm), *cells, str(len(done)), number(seconds), f"{memory:.0f} MB")
+    console.print(arms)
+    if not finding.study.claims:
+        return
+    claims = Table(header_style="bold")
+    for name, justify in (("claim", "left"), ("paper", "left"), ("test", "left"), ("measured", "right"), ("", "left")):
+        claims.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for claim, verdict in zip(finding.study.claims, finding.verdicts, strict=True):
+        words = [escape(text) for text in (claim.text, claim.source, str(claim.predicate))]
+        if verdict is None:
+            claims.add_row(*words, "", Text("no verdict", style="dim"))
+        else:
+            found = f"{number(verdict.estimate)} [{number(verdict.low)}, {number(verdict.high)}]"
+            outcome = Text(verdict.outcome, style=STYLES[verdict.outcome])
+            claims.add_row(*words, escape(found), outcome)
+    console.print(claims)
+    if finding.study.assumption:
+        console.print(f"scope: {finding.study.scope}; {finding.study.assumption}")
+    if finding.scale == "smoke":
+        console.print("smoke scale checks the plumbing and gives no verdict")
+
+
+def shown_metrics(finding: Finding, most: int = 5) -> list[str]:
+    """The first few metrics that any arm returned, those that claims name first."""
+    returned = dict.fromkeys(name for arm in finding.trials for name in finding.intervals(arm))
+    named = [name for name in returned if any(name in str(claim.predicate) for claim in finding.study.claims)]
+    return list(dict.fromkeys([*named, *returned]))[:most]
+
+
+def print_rows(console: Console, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
+    """A plain table of dictionaries."""
+    table = Table(header_style="bold")
+    names = list(columns)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(row.get(name, "") if row.get(name) is not None else "")) for name in names))
+    console.print(table)

@@ -1,0 +1,206 @@
+"""Learning rules side by side on the user's own data and model: the study that ``neurarium compare`` builds.
+
+Every arm is one rule. All see the same examples in the same order, start from the same weights where they have the
+same parameters, and use Adam with the rule's own documented learning rate (or one rate for all, if given). Nothing is
+tuned on the test examples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+import neurarium.learning
+from neurarium.data import Batches, Split, load
+from neurarium.lab import Curve, Metrics, Paper, RequestError, Run, Scatter, Study
+from neurarium.lab.registry import Entry
+from neurarium.lab.study import closest
+from neurarium.learning import LearningRule
+from neurarium.training import evaluate, fit, peak_bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One arm.
+
+    Args:
+        data: a data set's name, or the path of the user's file.
+        target: target column of a table.
+        model: "mlp", or "package.module:name" of a function or class that gives a module.
+        rule: slug of the learning rule.
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        learning_rate: Adam's rate; 0 for the rule's own.
+        digest: SHA-256 of the data file, so that a changed file is a new trial.
+    """
+
+    data: str
+    target: str = ""
+    model: str = "mlp"
+    rule: str = "backprop"
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 0.0
+    digest: str = ""
+
+
+def trial(settings: Settings, run: Run) -> Metrics:
+    """Train with one rule; accuracy (or explained variance, for a regression), seconds, memory of a step, size."""
+    split = load_scaled(settings).to(run.device)
+    torch.manual_seed(run.seed)
+    model = build_model(settings.model, split).to(run.device)
+    rule_class = rules()[settings.rule]
+    rule = rule_class(model, loss_for(split)).to(run.device)
+    optimizer = torch.optim.Adam(rule.parameters(), settings.learning_rate or rule_class.learning_rate)
+    loader = Batches(split.train, settings.batch_size, shuffle=True, seed=run.seed)
+    name, metric = ("accuracy", None) if split.classes else ("r2", explained_variance(split))
+    held_out = Batches(split.validation if len(split.validation) else split.test, 1024)
+    seconds = 0.0
+    for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
+        start = time.perf_counter()
+        loss = fit(rule, loader, optimizer)[0]
+        seconds += time.perf_counter() - start
+        run.record(epoch=epoch, loss=loss, seconds=seconds, **{f"validation_{name}": evaluate(rule, held_out, metric)})
+    x, y = next(iter(loader))
+    return {
+        name: evaluate(rule, Batches(split.test, 1024), metric),
+        "training_seconds": seconds,
+        "step_bytes": peak_bytes(lambda: rule.assign_credit(x, y)),
+        "parameters": sum(p.numel() for p in rule.parameters()),
+    }
+
+
+def rules() -> dict[str, type[LearningRule]]:
+    """Every learning rule of the room by slug."""
+    found = (getattr(neurarium.learning, name) for name in neurarium.learning.__all__)
+    kinds = [kind for kind in found if inspect.isclass(kind) and issubclass(kind, LearningRule)]
+    return {kind.slug: kind for kind in kinds if not inspect.isabstract(kind)}
+
+
+def load_scaled(settings: Settings) -> Split:
+    """The data, standardised on the training examples; one vector per example for the built-in model."""
+    split = load(settings.data, **({"target": settings.target} if settings.target else {})).scaled()
+    return split.flat() if settings.model == "mlp" else split
+
+
+def loss_for(split: Split) -> Any:
+    """Cross-entropy for classes, mean squared error for numbers."""
+    return cross_entropy if split.classes else regression_loss
+
+
+def regression_loss(output: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error of outputs of shape [batch] or [batch, 1]."""
+    return mse_loss(output.reshape(y.shape), y)
+
+
+def explained_variance(split: Split) -> Any:
+    """R² of a batch against the variance of the test targets."""
+    variance = split.test.y.double().var(unbiased=False)
+
+    def r2(output: Tensor, y: Tensor) -> Tensor:
+        return 1 - (output.reshape(y.shape).double() - y).square().mean() / variance
+
+    return r2
+
+
+def build_model(name: str, split: Split) -> nn.Module:
+    """The built-in network, or what the user's function gives.
+
+    A function (or class) with parameters is called with ``in_features`` and ``out_features``.
+
+    Raises:
+        RequestError: the name leads nowhere, or what it gives is not a module whose output fits the data.
+    """
+    outputs = max(len(split.classes), 1)
+    inputs = split.train.x[0].numel()
+    if name == "mlp":
+        return nn.Sequential(
+            nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, outputs)
+        )  # fmt: skip
+    factory = named_object(name)
+    needed = [p for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
+    model = factory(inputs, outputs) if len(needed) >= 2 else factory()
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"model {name} gave {type(model).__name__}, not a torch.nn.Module")
+    try:
+        with torch.no_grad():
+            shape = tuple(model.eval()(split.train.x[:2]).shape)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise RequestError(
+            f"model {name} does not take inputs of shape {tuple(split.train.x[:2].shape)}: {first}"
+        ) from error
+    if shape != (2, outputs) and not (outputs == 1 and shape == (2,)):
+        raise RequestError(f"model {name} maps 2 examples to shape {shape}; the data want (2, {outputs})")
+    return model.train()
+
+
+def named_object(name: str) -> Any:
+    """What "package.module:name" names."""
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not attribute:
+        raise RequestError(f"model must be 'mlp' or package.module:name, not {name!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise RequestError(
+            f"model: cannot import {module_name} ({error}); run where the package can be found"
+        ) from None
+    if not hasattr(module, attribute):
+        raise RequestError(f"model: {module_name} has no {attribute!r}")
+    return getattr(module, attribute)
+
+
+def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path]]:
+    """The study that compares rules, its entry, and the further files it depends on.
+
+    Raises:
+        RequestError: a rule does not exist, or cannot train this model on these data; the reason is the rule's own.
+    """
+    known = rules()
+    chosen = list(known) if list(names) == ["all"] else [closest(name, known, "rule") for name in names]
+    path = Path(base.data).expanduser()
+    if path.is_file():
+        base = dataclasses.replace(
+            base, data=str(path.absolute()), digest=hashlib.sha256(path.read_bytes()).hexdigest()
+        )
+    split = load_scaled(base)
+    for slug in chosen:
+        check(known[slug], build_model(base.model, split), split)
+    arms = {slug: dataclasses.replace(base, rule=slug) for slug in chosen}
+    metric = "accuracy" if split.classes else "r2"
+    definition = Study(
+        paper=Paper(f"Learning rules on {path.name}", "", 2026),
+        trial=trial,
+        arms=arms,
+        figures=[
+            Curve(title=f"Validation {metric} against training seconds", x="seconds", y=f"validation_{metric}"),
+            Scatter(title=f"Test {metric} against cost", x="training_seconds", y=metric),
+        ],
+    )
+    sources = [] if base.model == "mlp" else [Path(inspect.getfile(sys.modules[base.model.partition(":")[0]]))]
+    sources += [Path(inspect.getfile(known[slug])) for slug in chosen]
+    here = Path(__file__).resolve()
+    return Entry("compare", "", "neurarium.studies.compare", here), definition, sources
+
+
+def check(rule_class: type[LearningRule], model: nn.Module, split: Split) -> None:
+    """Try a rule on two examples, so that one that does not fit is named before anything has run."""
+    try:
+        rule = rule_class(model, loss_for(split))
+        rule.assign_credit(split.train.x[:4], split.train.y[:4])
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"rule {rule_class.slug} cannot train this model on these data: {first}") from error

@@ -1,0 +1,24 @@
+"""Shared by all tests: one torch thread, a state folder of their own, shapes checked at run time."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import jaxtyping
+
+jaxtyping.install_import_hook(
+    [f"neurarium.{room}" for room in ("layers", "models", "objectives", "probes", "speech")], "beartype.beartype"
+)
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEURARIUM_HOME", str(tmp_path / "neurarium-home"))
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    default = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(default)

@@ -1,0 +1,191 @@
+"""The engine: same numbers everywhere, nothing finished is lost, failures are contained."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neurarium.lab.errors import RequestError
+from neurarium.lab.executors import Inline, Processes, RayCluster
+from neurarium.lab.registry import find
+from neurarium.lab.runner import Request, run_study
+from neurarium.lab.store import Store
+
+EXAMPLE = Path(__file__).with_name("example_study.py")
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "store.sqlite")
+    yield opened
+    opened.close()
+
+
+def run(store, executor=None, study=None, **request):
+    entry = find(str(EXAMPLE))
+    return run_study(
+        entry, study or entry.load(), Request(**request), executor=executor or Inline(), store=store
+    )  # fmt: skip
+
+
+def numbers(finding):
+    return {
+        (arm, seed): (outcome.metrics, outcome.curves)
+        for arm, seeds in finding.trials.items()
+        for seed, outcome in seeds.items()
+    }
+
+
+def test_a_run_ends_with_a_verdict(store):
+    finding = run(store)
+    assert [v.outcome for v in finding.verdicts] == ["reproduced"]
+    assert len(store.study("example-study")) == 6
+    assert finding.trials["long"][0].curves[-1]["step"] == 4
+
+
+def test_inline_and_processes_give_the_same_bits(store, tmp_path):
+    inline = numbers(run(store))
+    other = Store(tmp_path / "other.sqlite")
+    assert numbers(run(other, Processes(jobs=2))) == inline
+    other.close()
+
+
+def test_ray_gives_the_same_bits_and_survives_a_dead_worker(store, tmp_path):
+    ray = pytest.importorskip("ray")
+    try:
+        cluster = RayCluster(None, retries=0)
+        inline = numbers(run(store))
+        other = Store(tmp_path / "other.sqlite")
+        assert numbers(run(other, cluster)) == inline
+        died = run(other, cluster, seeds=1, overrides={"fail": "die"})
+        assert len(died.failed) == 2
+        assert "Ray worker was lost" in died.failed[0][2].traceback
+        assert numbers(run(other, cluster, fresh=True)) == inline
+        other.close()
+    finally:
+        ray.shutdown()
+
+
+def test_order_and_neighbours_do_not_matter(store):
+    alone = run(store, arms=("long",), seeds=1)
+    after = run(store, fresh=True, seeds=2)
+    assert alone.trials["long"][0].metrics == after.trials["long"][0].metrics
+
+
+def test_what_is_stored_is_not_run_again(store):
+    class Refuses(Inline):
+        def run(self, tasks, watch):
+            assert not tasks
+            yield from ()
+
+    first = run(store)
+    assert numbers(run(store, Refuses())) == numbers(first)
+
+
+def test_more_seeds_while_undecided(store):
+    entry = find(str(EXAMPLE))
+    study = entry.load()
+    hard = replace(study, claims=[replace(study.claims[0], predicate=study.claims[0].predicate.quantity > 7.9)])
+    finding = run(store, study=hard)
+    assert len(finding.trials["long"]) > 3 or finding.verdicts[0].outcome != "undecided"
+    assert len(run(store, study=hard, seeds=4).trials["long"]) == 4
+
+
+def test_smoke_gives_no_verdict(store):
+    finding = run(store, scale="smoke")
+    assert finding.verdicts == [None]
+    assert {len(seeds) for seeds in finding.trials.values()} == {1}
+
+
+@pytest.mark.parametrize("executor", [Inline(), Processes(jobs=2)], ids=["inline", "processes"])
+def test_a_failing_trial_is_recorded_and_run_again_next_time(store, executor):
+    finding = run(store, executor, overrides={"fail": "raise"}, seeds=2)
+    assert len(finding.failed) == 4
+    assert "told to fail" in finding.failed[0][2].traceback
+    assert {row.outcome.status for row in store.study("example-study")} == {"failed"}
+    again = run(store, executor, overrides={"fail": "raise"}, seeds=1)
+    assert len(again.failed) == 2
+
+
+def test_a_killed_worker_is_a_failed_trial(store):
+    finding = run(store, Processes(jobs=2), overrides={"fail": "die"}, seeds=1)
+    assert "SIGKILL" in finding.failed[0][2].traceback
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"arms": ("shrot",)}, "did you mean 'short'"),
+        ({"scale": "smal"}, "did you mean 'small'"),
+        ({"overrides": {"steps": "3"}}, "did you mean 'step'"),
+    ],
+)
+def test_wrong_requests(store, request_, sentence):
+    with pytest.raises(RequestError, match=sentence):
+        run(store, **request_)
+    assert store.study("example-study") == []
+
+
+def test_a_store_that_is_no_database(tmp_path):
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(b"not a database, but long enough to look like a file" * 40)
+    with pytest.raises(RequestError, match="move it away"):
+        Store(path)
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_a_store_of_the_future(tmp_path):
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(RequestError, match="newer neurarium"):
+        Store(tmp_path / "s.sqlite")
+
+
+def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(tmp_path, store):
+    home = tmp_path / "home"
+    command = [
+        sys.executable,
+        "-m",
+        "neurarium",
+        "run",
+        str(EXAMPLE),
+        "--seeds",
+        "6",
+        "--set",
+        "wait=0.03",
+        "--jobs",
+        "2",
+    ]
+    environment = {**os.environ, "NEURARIUM_HOME": str(home)}
+    finished: dict[str, float] = {}
+    for moment in (1.9, 2.4, 3.1):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )  # fmt: skip
+        time.sleep(moment)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if (home / "store.sqlite").exists():
+            survivor = Store(home / "store.sqlite")
+            now = {f"{row.arm}-{row.seed}": row.outcome.finished for row in survivor.all()}
+            survivor.close()
+            assert finished.items() <= now.items()  # what was there is there, and was not run a second time
+            finished = now
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    resumed = Store(home / "store.sqlite")
+    rows = list(resumed.all())
+    resumed.close()
+    assert sorted((row.arm, row.seed) for row in rows) == sorted((a, s) for a in ("short", "long") for s in range(6))
+    assert finished.items() <= {f"{row.arm}-{row.seed}": row.outcome.finished for row in rows}.items()
+    undisturbed = run(store, seeds=6, overrides={"wait": "0.03"})
+    assert {(r.arm, r.seed): r.outcome.metrics for r in rows} == {
+        key: metrics for key, (metrics, _) in numbers(undisturbed).items()
+    }

@@ -1,0 +1,44 @@
+"""Saved results: of the code as it is, whole, and the same as the tables show."""
+
+from pathlib import Path
+
+import pytest
+
+from neurarium.lab.fingerprint import fingerprint
+from neurarium.lab.registry import entries
+from neurarium.lab.results import documents, saved
+
+ROOT = Path(__file__).parents[1]
+RESULTS = saved(ROOT / "results")
+
+
+def test_every_study_has_a_saved_result_and_a_page():
+    assert set(RESULTS) == set(entries())
+    for slug in entries():
+        assert (ROOT / "docs" / "papers" / f"{slug}.md").exists()
+
+
+@pytest.mark.parametrize("slug", RESULTS)
+def test_result_is_of_this_code(slug):
+    entry = entries()[slug]
+    assert RESULTS[slug]["fingerprint"] == fingerprint([entry.path]), f"run again: neurarium run {slug} --save"
+
+
+@pytest.mark.parametrize("slug", RESULTS)
+def test_result_judges_the_studys_own_claims(slug):
+    study = entries()[slug].load()
+    kept = [(c["text"], c["predicate"]) for c in RESULTS[slug]["claims"]]
+    assert kept == [(claim.text, str(claim.predicate)) for claim in study.claims]
+    assert all(c["verdict"] in ("reproduced", "not reproduced", "undecided") for c in RESULTS[slug]["claims"])
+    assert RESULTS[slug]["seconds"] / 2 < 180, "a study at small scale must end in three minutes on two cores"
+
+
+def test_tables_show_the_results():
+    pages = documents(ROOT)
+    assert ROOT / "README.md" in pages
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{path.name} is behind results/: run `neurarium run SLUG --save`"
+        )
+        if path.parent.name == "papers":
+            assert "<!-- verdicts -->" in text
