@@ -16,6 +16,7 @@ def main() -> None:
     if "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # so that mypkg.nets:build means the package in the current folder
     from neurarium.cli.app import app
+    from neurarium.data.errors import DataError
     from neurarium.lab.errors import RequestError, TrialFailed
 
     try:
@@ -23,14 +24,13 @@ def main() -> None:
     except TrialFailed as failure:
         print(f"neurarium: {failure}", file=sys.stderr)
         sys.exit(1)
-    except (RequestError, ValueError) as error:
-        if not isinstance(error, RequestError) and type(error).__name__ != "DataError":
-            raise
+    except (RequestError, DataError) as error:
         print(f"neurarium: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("neurarium: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as left:
+        if left.code == 130:  # Ctrl-C, as typer reports it
+            print("neurarium: interrupted; what was finished is kept", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

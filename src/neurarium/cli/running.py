@@ -33,6 +33,7 @@ class Engine:
 
     def __init__(self, jobs: int | None, ray: str | None, request: Request, quiet: bool) -> None:
         self.request = request
+        check_device(request.device)
         self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet)
         self.store = Store(home() / "store.sqlite")
@@ -47,6 +48,23 @@ class Engine:
             return run_study(
                 entry, study, self.request, executor=self.executor, store=self.store, listener=listener, sources=sources
             )
+
+
+def check_device(name: str) -> None:
+    """Make an empty tensor on the device.
+
+    Raises:
+        RequestError: torch has no such device here.
+    """
+    if name == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise RequestError(f"no device {name!r} here: there is {', '.join(found)}") from None
 
 
 def choose_executor(jobs: int | None, ray: str | None, threads: int) -> Executor:

@@ -1,0 +1,10 @@
+from .account import Account as Account
+from .account import account as account
+from .compressor import Compressor as Compressor
+from .lottery import LotteryTicket as LotteryTicket
+from .masking import Masks as Masks
+from .masking import largest as largest
+from .masking import prunable as prunable
+from .ticket_search import IterativeMagnitudePruning as IterativeMagnitudePruning
+from .ticket_search import TicketRound as TicketRound
+from .ticket_search import find_ticket as find_ticket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from neurarium.lab.runner import Finding, judge
 from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site
 from neurarium.lab.store import Row, Store
 from neurarium.lab.study import Study
-from neurarium.lab.trial import Outcome
+from neurarium.lab.trial import Outcome, plain
 
 _GROUND = ("neurarium.lab", "neurarium.studies", "neurarium.data", "neurarium.training")
 
@@ -26,7 +27,7 @@ def write_site(pages: Iterable[PaperPage], folder: Path) -> Path:
 
 
 def all_pages(store_path: Path) -> list[PaperPage]:
-    """A page for every study of the house: from the store where it was run here, else from the saved result, else bare."""
+    """A page for every study: from the store where it was run here, else from the saved result, else bare."""
     results = saved()
     store = Store(store_path) if store_path.exists() else None
     pages = []
@@ -47,24 +48,25 @@ def stored_finding(store: Store, entry: Entry) -> Finding | None:
     """The latest run of a study in the store, at the largest scale that gives a verdict; None if there is none."""
     for scale in ("paper", "small"):
         rows = store.study(entry.slug, scale)
-        if rows:
-            return _finding(entry, entry.load(), scale, rows)
+        finding = _finding(entry, entry.load(), scale, rows) if rows else None
+        if finding is not None:
+            return finding
     return None
 
 
-def _finding(entry: Entry, study: Study, scale: str, rows: Sequence[Row]) -> Finding:
-    """Rows of the newest code (and, within an arm, of the newest settings) as a finding."""
+def _finding(entry: Entry, study: Study, scale: str, rows: Sequence[Row]) -> Finding | None:
+    """The rows of the newest code and of the arms' own settings (none changed by hand) as a finding, if there are any."""
+    settings = {arm: plain(study.settings(arm, scale)) for arm in study.arms}
+    stored = {arm: json.loads(json.dumps(values)) for arm, values in settings.items()}
+    rows = [row for row in rows if stored.get(row.arm) == row.settings]
+    if not rows:
+        return None
     code = rows[-1].fingerprint
-    trials: dict[str, dict[int, Outcome]] = {}
-    settings: dict[str, dict[str, Any]] = {}
-    for row in reversed(rows):
-        if (
-            row.fingerprint == code
-            and row.arm in study.arms
-            and settings.setdefault(row.arm, row.settings) == row.settings
-        ):
-            trials.setdefault(row.arm, {}).setdefault(row.seed, row.outcome)
-    trials = {arm: dict(sorted(trials[arm].items())) for arm in study.arms if arm in trials}
+    trials: dict[str, dict[int, Outcome]] = {arm: {} for arm in study.arms}
+    for row in sorted(rows, key=lambda row: row.seed):
+        if row.fingerprint == code:
+            trials[row.arm][row.seed] = row.outcome
+    trials = {arm: seeds for arm, seeds in trials.items() if seeds}
     seconds = sum(o.wall for seeds in trials.values() for o in seeds.values())
     return Finding(entry, study, scale, trials, settings, judge(study, scale, trials), seconds, code)
 

@@ -1,0 +1,295 @@
+"""The commands as a person uses them, and everything a person can get wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neurarium.cli import main
+from neurarium.lab.store import Store
+
+EXAMPLE = str(Path(__file__).parents[1] / "lab" / "example_study.py")
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Call the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["neurarium", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code or 0
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call
+
+
+def stored():
+    path = Path(os.environ["NEURARIUM_HOME"]) / "store.sqlite"
+    return list(Store(path).all()) if path.exists() else []
+
+
+def test_run_prints_tables_and_stores(cli):
+    code, out, _ = cli("run", EXAMPLE, "--jobs", "0")
+    assert code == 0
+    assert "reproduced" in out
+    assert "distance" in out
+    assert len(stored()) == 6
+
+
+def test_run_json_is_one_object_with_the_promised_keys(cli):
+    code, out, err = cli("run", EXAMPLE, "--jobs", "0", "--json", "--seeds", "2")
+    assert code == 0
+    assert err == ""
+    content = json.loads(out)
+    assert {"study", "scale", "arms", "claims", "seconds"} <= content.keys()
+    assert content["arms"]["long"]["distance"].keys() == {"mean", "low", "high", "n"}
+    assert {"text", "source", "verdict", "estimate", "low", "high", "margin"} <= content["claims"][0].keys()
+
+
+def test_failed_trials_end_with_1_and_the_reason(cli):
+    code, _, err = cli("run", EXAMPLE, "--jobs", "0", "--seeds", "1", "--set", "fail=raise")
+    assert code == 1
+    assert "RuntimeError: this trial was told to fail" in err
+    assert len(stored()) == 2
+
+
+def test_list_filters_and_has_the_promised_keys(cli):
+    code, out, _ = cli("list", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {"slug", "title", "room", "year", "arxiv", "verdict"} == rows[0].keys()
+    assert {"ewc", "dfa", "rezero", "lottery-ticket", "linear-path", "peaky-ctc"} <= {row["slug"] for row in rows}
+    _, out, _ = cli("list", "catastrophic", "--room", "continual", "--json")
+    assert [row["slug"] for row in json.loads(out)] == ["ewc"]
+    assert "no study matches" in cli("list", "zzzz")[1]
+
+
+def test_show_tells_what_and_where(cli):
+    code, out, _ = cli("show", "ewc", "--json")
+    content = json.loads(out)
+    assert code == 0
+    assert "neurarium/continual/ewc.py" in content["components"]
+    assert content["claims"]
+    assert "Kirkpatrick" in cli("show", "ewc")[1]
+
+
+def test_export_gives_tables(cli, tmp_path):
+    cli("run", EXAMPLE, "--jobs", "0", "--seeds", "2")
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    code, out, _ = cli("export", tmp_path / "t.parquet")
+    assert (code, out) == (0, f"4 rows in {tmp_path / 't.parquet'}\n")
+    table = pyarrow.parquet.read_table(tmp_path / "t.parquet")
+    assert {"study", "arm", "seed", "metric.distance", "setting.step", "wall_seconds"} <= set(table.column_names)
+    cli("export", tmp_path / "c.csv", "--curves")
+    assert pyarrow.csv.read_csv(tmp_path / "c.csv").num_rows == 4 * 5
+
+
+def test_compare_on_a_users_table_and_model(cli, tmp_path, monkeypatch):
+    package = tmp_path / "mypkg"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text(
+        "from torch import nn\n"
+        "def build(in_features, out_features):\n"
+        "    return nn.Sequential(nn.Linear(in_features, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(),\n"
+        "                         nn.Linear(16, out_features))\n"
+    )
+    from sklearn.datasets import load_wine
+
+    data = load_wine(as_frame=False)
+    rows = ["a,b,c,kind"]
+    rows += [f"{x[0]},{x[6]},{x[9]},{data.target_names[y]}" for x, y in zip(data.data, data.target, strict=True)]
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ("compare", "--data", "mine.csv", "--target", "kind", "--model", "mypkg.nets:build", "--jobs", "0")
+    words += ("--rules", "backprop,dfa", "--epochs", "20", "--json", "--report", tmp_path / "site")
+    code, out, err = cli(*words)
+    assert code == 0, err
+    arms = json.loads(out)["arms"]
+    assert arms["backprop"]["accuracy"]["mean"] > 0.75
+    assert arms["dfa"]["parameters"]["mean"] >= arms["backprop"]["parameters"]["mean"]
+    assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_report_writes_a_page_for_every_study(cli, tmp_path):
+    code, out, _ = cli("report", tmp_path / "site", "--json")
+    assert code == 0
+    assert Path(json.loads(out)["index"]).exists()
+    text = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "site").glob("*.html"))
+    assert "ewc" in text
+
+
+def test_help_and_start_up():
+    done = subprocess.run([sys.executable, "-m", "neurarium", "run", "--help"], capture_output=True, text=True, check=True)
+    assert "Examples" in done.stdout
+    code = "import sys, neurarium, neurarium.cli.app; assert 'torch' not in sys.modules, 'the command line loads torch'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path):
+    import signal
+    import time
+
+    environment = {**os.environ, "NEURARIUM_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "neurarium", "run", EXAMPLE, "--seeds", "50", "--set", "wait=0.05", "--jobs", "2"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        path = tmp_path / "home" / "store.sqlite"
+        if path.exists() and len(list(Store(path).all())) >= 2:
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "what was finished is kept" in err
+    assert "Traceback" not in err
+    assert len(list(Store(path).all())) >= 2
+
+
+def bad_requests():
+    """(words, what the sentence must name)."""
+    yield from [
+        (["run"], "--all"),
+        (["run", "ewc", "--all"], "--all"),
+        (["run", "ewcc"], "ewc"),
+        (["run", "EWC"], "EWC"),
+        (["run", ""], "study"),
+        (["run", "no/such/file.py"], "no/such/file.py"),
+        (["run", "ewc", "dfaa"], "dfaa"),
+        (["run", "ewc", "--scale", "large"], "large"),
+        (["run", "ewc", "--scale", ""], "scale"),
+        (["run", "ewc", "--seeds", "0"], "seeds"),
+        (["run", "ewc", "--seeds", "-3"], "seeds"),
+        (["run", "ewc", "--seeds", "two"], "seeds"),
+        (["run", "ewc", "--seeds", "1.5"], "seeds"),
+        (["run", "ewc", "--jobs", "-1"], "jobs"),
+        (["run", "ewc", "--jobs", "many"], "jobs"),
+        (["run", "ewc", "--threads", "0"], "threads"),
+        (["run", "ewc", "--threads", "-2"], "threads"),
+        (["run", "ewc", "--arm", "nobody"], "nobody"),
+        (["run", "ewc", "--arm", ""], "arm"),
+        (["run", "ewc", "--set", "strength"], "NAME=VALUE"),
+        (["run", "ewc", "--set", "=1"], "NAME=VALUE"),
+        (["run", "ewc", "--set", "nosuch=1"], "nosuch"),
+        (["run", "ewc", "--set", "tasks=many"], "tasks"),
+        (["run", "ewc", "--set", "tasks=2.5"], "tasks"),
+        (["run", "ewc", "--set", "tasks="], "tasks"),
+        (["run", "ewc", "--save", "--scale", "smoke"], "--save"),
+        (["run", "ewc", "--save", "--set", "tasks=2"], "--save"),
+        (["run", "ewc", "--save", "--arm", "sgd"], "--save"),
+        (["run", "ewc", "--ray", "local", "--jobs", "2"], "--ray"),
+        (["run", "ewc", "--device", "abacus"], "abacus"),
+        (["run", "ewc", "--device", "cuda:99"], "cuda:99"),
+        (["run", "ewc", "--nonsense"], "nonsense"),
+        (["runn", "ewc"], "runn"),
+        (["show"], "STUDY"),
+        (["show", "nobody"], "nobody"),
+        (["show", "missing.py"], "missing.py"),
+        (["list", "--room", "kitchen"], "kitchen"),
+        (["list", "--room", ""], "room"),
+        (["list", "--verdict", "maybe"], "maybe"),
+        (["export"], "FILE"),
+        (["export", "table.xlsx"], "table.xlsx"),
+        (["export", "table"], "table"),
+        (["export", "no/folder/t.csv"], "folder"),
+        (["export", "t.csv"], "nothing to export"),
+        (["export", "t.csv", "--study", "ewc"], "ewc"),
+        (["data", "list", "--nonsense"], "nonsense"),
+        (["data", "shw", "mnist"], "show"),
+        (["data", "show"], "NAME"),
+        (["data", "fetch"], "NAME"),
+        (["data", "show", "mnisst"], "mnist"),
+        (["data", "fetch", "mnisst"], "mnist"),
+        (["compare"], "data"),
+        (["compare", "--data", "nosuchset"], "nosuchset"),
+        (["compare", "--data", "no/such.csv", "--target", "y"], "such.csv"),
+        (["compare", "--data", "digits", "--rules", "bakprop"], "backprop"),
+        (["compare", "--data", "digits", "--rules", ""], "rule"),
+        (["compare", "--data", "digits", "--rules", "backprop,,nobody"], "nobody"),
+        (["compare", "--data", "digits", "--epochs", "0"], "epochs"),
+        (["compare", "--data", "digits", "--epochs", "-1"], "epochs"),
+        (["compare", "--data", "digits", "--epochs", "x"], "epochs"),
+        (["compare", "--data", "digits", "--batch-size", "0"], "batch-size"),
+        (["compare", "--data", "digits", "--learning-rate", "-1"], "learning-rate"),
+        (["compare", "--data", "digits", "--learning-rate", "nan"], "learning-rate"),
+        (["compare", "--data", "digits", "--learning-rate", "inf"], "learning-rate"),
+        (["compare", "--data", "digits", "--seeds", "0"], "seeds"),
+        (["compare", "--data", "digits", "--model", "nets"], "package.module:name"),
+        (["compare", "--data", "digits", "--model", "nets:"], "package.module:name"),
+        (["compare", "--data", "digits", "--model", "nosuchpkg:build"], "nosuchpkg"),
+        (["compare", "--data", "digits", "--model", "math:nosuch"], "nosuch"),
+        (["compare", "--data", "digits", "--model", "math:pi"], "math:pi"),
+        (["compare", "--data", "digits", "--model", "torch.nn:ReLU"], "torch.nn:ReLU"),
+        (["compare", "--data", "digits", "--model", "torch.nn:Linear", "--target", "y"], "target"),
+        (["compare", "--data", "digits", "--device", "abacus"], "abacus"),
+    ]
+
+
+@pytest.mark.parametrize(("words", "named"), list(bad_requests()), ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_a_wrong_request_gets_one_sentence(cli, words, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEURARIUM_OFFLINE", "1")
+    code, out, err = cli(*words)
+    assert code == 2, (out, err)
+    assert "Traceback" not in err
+    assert named.lower() in err.lower()
+    assert err.startswith("neurarium: ") or "Usage:" in err
+    if err.startswith("neurarium: "):
+        assert err.count("\n") == 1, "one sentence"
+    assert stored() == []
+    assert not list(tmp_path.glob("*.csv"))
+
+
+BROKEN = {
+    "syntax.py": "def broken(:\n",
+    "raises.py": "raise RuntimeError('on import')\n",
+    "nothing.py": "x = 1\n",
+    "nostudy.py": "STUDY = 3\n",
+    "imports.py": "import nosuchmodule\n",
+    "empty.py": "",
+    "binary.py": "\x00\x01\x02",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("command", ["run", "show"])
+def test_a_broken_study_file(cli, name, command, tmp_path):
+    (tmp_path / name).write_text(BROKEN[name])
+    code, _, err = cli(command, tmp_path / name)
+    assert code == 2
+    assert name in err
+    assert err.count("\n") == 1
+    assert stored() == []
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\x00" + b"\xff" * 5000])
+@pytest.mark.parametrize("words", [["run", EXAMPLE], ["export", "t.csv"], ["report"]])
+def test_a_corrupt_store_is_left_as_it_is(cli, content, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = Path(os.environ["NEURARIUM_HOME"])
+    home.mkdir(parents=True)
+    (home / "store.sqlite").write_bytes(content)
+    code, _, err = cli(*words)
+    assert code == 2
+    assert "move it away" in err
+    assert (home / "store.sqlite").read_bytes() == content
+
+
+def test_a_home_that_cannot_be_written(cli, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NEURARIUM_HOME", str(tmp_path / "file" / "home"))
+    code, _, err = cli("run", EXAMPLE)
+    assert code == 2
+    assert "NEURARIUM_HOME" in err
