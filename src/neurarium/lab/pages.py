@@ -55,7 +55,7 @@ def stored_finding(store: Store, entry: Entry) -> Finding | None:
 
 
 def _finding(entry: Entry, study: Study, scale: str, rows: Sequence[Row]) -> Finding | None:
-    """The rows of the newest code and of the arms' own settings (none changed by hand) as a finding, if there are any."""
+    """The rows of the newest code and of the arms' own settings as a finding, if there are any."""
     settings = {arm: plain(study.settings(arm, scale)) for arm in study.arms}
     stored = {arm: json.loads(json.dumps(values)) for arm, values in settings.items()}
     rows = [row for row in rows if stored.get(row.arm) == row.settings]

@@ -1,0 +1,14 @@
+from .rezero import ReZero as ReZero
+from .rezero import ReZeroModule as ReZeroModule
+from .rezero import alphas as alphas
+from .rezero import parameter_groups as parameter_groups
+from .rezero_convert import ReZeroConversion as ReZeroConversion
+from .rezero_convert import ScaledBranch as ScaledBranch
+from .rezero_convert import rezero_ as rezero_
+from .rezero_transformer import ReZeroTransformerDecoderLayer as ReZeroTransformerDecoderLayer
+from .rezero_transformer import ReZeroTransformerEncoderLayer as ReZeroTransformerEncoderLayer
+from .rezero_transformer import initialise_attention as initialise_attention
+from .sparse_linear import SparseLinear as SparseLinear
+from .sparse_linear import sparsify as sparsify
+from .maxout import Maxout as Maxout
+from .task_gains import TaskGains as TaskGains

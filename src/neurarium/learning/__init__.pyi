@@ -2,3 +2,4 @@ from .blocks import cut_at as cut_at
 from .blocks import find_blocks as find_blocks
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule
+from .gradient_noise import GradientNoise as GradientNoise

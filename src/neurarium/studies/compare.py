@@ -130,6 +130,8 @@ def build_model(name: str, split: Split) -> nn.Module:
             nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, outputs)
         )  # fmt: skip
     factory = named_object(name)
+    if not callable(factory):
+        raise RequestError(f"model {name} is {type(factory).__name__}, not a function or class that gives a module")
     needed = [p for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
     model = factory(inputs, outputs) if len(needed) >= 2 else factory()
     if not isinstance(model, nn.Module):
@@ -170,6 +172,8 @@ def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path
         RequestError: a rule does not exist, or cannot train this model on these data; the reason is the rule's own.
     """
     known = rules()
+    if not names:
+        raise RequestError(f"name at least one rule, or 'all': {', '.join(known)}")
     chosen = list(known) if list(names) == ["all"] else [closest(name, known, "rule") for name in names]
     path = Path(base.data).expanduser()
     if path.is_file():

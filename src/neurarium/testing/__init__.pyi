@@ -1,3 +1,11 @@
+from .compression import check_compressor as check_compressor
+from .continual import check_strategy as check_strategy
 from .contract import ContractError as ContractError
 from .contract import public as public
+from .layers import check_layer as check_layer
+from .layers import has_forward as has_forward
 from .learning import check_learning_rule as check_learning_rule
+from .objectives import check_penalty as check_penalty
+from .objectives import check_sequence_loss as check_sequence_loss
+from .probes import check_probe as check_probe
+from .probes import check_probe_result as check_probe_result

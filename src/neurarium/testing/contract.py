@@ -40,10 +40,10 @@ def public(room: str, kind: type | None = None) -> dict[str, Any]:
     }
 
 
-def seeded(seed: int, make: Callable[[], Any]) -> Any:
-    """What ``make`` gives with torch seeded."""
+def seeded(seed: int, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``make(*arguments)`` gives with torch seeded."""
     torch.manual_seed(seed)
-    return make()
+    return make(*arguments)
 
 
 def blobs(classes: int = 3, features: int = 8, examples: int = 96, seed: int = 0) -> tuple[Tensor, Tensor]:

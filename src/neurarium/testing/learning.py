@@ -56,7 +56,7 @@ def check_learning_rule(rule_class: type[LearningRule]) -> None:
     """
     for name, make in MODELS.items():
         try:
-            seeded(0, lambda make=make: rule_class(make(), cross_entropy))
+            seeded(0, _build, rule_class, make)
         except (ValueError, TypeError) as refusal:
             require(name != "mlp", rule_class, f"must accept a plain stack of layers, but said: {refusal}")
             require(len(str(refusal)) > 20, rule_class, "must say why it refuses a model")
@@ -67,6 +67,10 @@ def check_learning_rule(rule_class: type[LearningRule]) -> None:
     _check_refusals(rule_class)
 
 
+def _build(rule_class: type[LearningRule], make: Callable[[], nn.Module]) -> LearningRule:
+    return rule_class(make(), cross_entropy)
+
+
 def _gradients(rule: LearningRule, x: Tensor, y: Tensor, seed: int = 1) -> dict[str, Tensor]:
     rule.zero_grad(set_to_none=True)
     seeded(seed, lambda: rule.assign_credit(x, y))
@@ -75,7 +79,7 @@ def _gradients(rule: LearningRule, x: Tensor, y: Tensor, seed: int = 1) -> dict[
 
 def _check_gradients(rule_class: type[LearningRule], make: Callable[[], nn.Module]) -> None:
     x, y = blobs()
-    rule = seeded(0, lambda: rule_class(make(), cross_entropy))
+    rule = seeded(0, _build, rule_class, make)
     inside = {id(p) for p in rule.parameters()}
     require(
         all(id(p) in inside for p in rule.model.parameters()), rule_class, "must hold the model's parameters as its own"
@@ -109,23 +113,23 @@ def _check_gradients(rule_class: type[LearningRule], make: Callable[[], nn.Modul
 
 def _check_state(rule_class: type[LearningRule], make: Callable[[], nn.Module]) -> None:
     x, y = blobs()
-    rule = seeded(0, lambda: rule_class(make(), cross_entropy))
+    rule = seeded(0, _build, rule_class, make)
     first = _gradients(rule, x, y)
     state = {name: tensor.clone() for name, tensor in rule.state_dict().items()}
-    other = seeded(7, lambda: rule_class(make(), cross_entropy))
+    other = seeded(7, _build, rule_class, make)
     other.load_state_dict(state)
     require(
         same(first, _gradients(other, x, y)), rule_class,
         "must give the same gradients after its state_dict is loaded into a fresh rule",
     )  # fmt: skip
-    double = seeded(0, lambda: rule_class(make().double(), cross_entropy)).double()
+    double = seeded(0, _build, rule_class, make).double()
     kinds = {g.dtype for g in _gradients(double, x.double(), y).values()}
     require(kinds == {torch.float64}, rule_class, "must work in float64 throughout")
 
 
 def _check_learns(rule_class: type[LearningRule]) -> None:
     x, y = blobs(examples=240)
-    rule = seeded(0, lambda: rule_class(mlp(), cross_entropy))
+    rule = seeded(0, _build, rule_class, mlp)
     optimizer = torch.optim.Adam(rule.parameters(), lr=max(rule_class.learning_rate, 3e-3))
     batches = [(x[i : i + 48], y[i : i + 48]) for i in range(0, len(x), 48)]
     seeded(3, lambda: fit(rule, batches, optimizer, epochs=60))

@@ -1,0 +1,100 @@
+"""SparseLinear against a dense layer with the same zeros."""
+
+import pytest
+import torch
+from torch import nn
+
+from neurarium.compression import account
+from neurarium.layers import SparseLinear, sparsify
+
+
+def test_forward_and_gradients_are_the_masked_dense_layers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sparse = SparseLinear(30, 11, density=0.15, generator=generator, dtype=torch.float64)
+    dense = sparse.to_linear()
+    x = torch.randn(2, 7, 30, dtype=torch.float64, generator=generator, requires_grad=True)
+    twin = x.detach().clone().requires_grad_()
+    target = torch.randn(2, 7, 11, dtype=torch.float64, generator=generator)
+    (sparse(x) * target).sum().backward()
+    (dense(twin) * target).sum().backward()
+    torch.testing.assert_close(sparse(x), dense(twin))
+    torch.testing.assert_close(x.grad, twin.grad)
+    torch.testing.assert_close(sparse.bias.grad, dense.bias.grad)
+    torch.testing.assert_close(sparse.values.grad, dense.weight.grad[dense.weight != 0])
+    assert sparse.values.grad.shape == (round(0.15 * 330),)
+
+
+def test_gradcheck() -> None:
+    layer = SparseLinear(5, 4, density=0.4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+
+    def forward(x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"values": values, "bias": bias}, (x,))
+
+    assert torch.autograd.gradcheck(forward, (x, layer.values, layer.bias))
+
+
+def test_round_trip_with_empty_rows_and_columns() -> None:
+    dense = nn.Linear(6, 5)
+    with torch.no_grad():
+        dense.weight.mul_(torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) < 0.3)
+        dense.weight[2] = 0
+        dense.weight[:, 4] = 0
+    sparse = SparseLinear.from_linear(dense)
+    assert torch.equal(sparse.to_linear().weight, dense.weight)
+    x = torch.randn(4, 6)
+    torch.testing.assert_close(sparse(x), dense(x))
+    assert sparse(torch.randn(0, 6)).shape == (0, 5)
+    assert sparse.density == pytest.approx(int(dense.weight.count_nonzero()) / 30)
+
+
+def test_a_mask_keeps_weights_that_are_zero_now() -> None:
+    dense = nn.Linear(6, 5)
+    nn.init.zeros_(dense.weight)
+    mask = torch.zeros(5, 6, dtype=torch.bool)
+    mask[1, 2] = mask[4, 0] = True
+    sparse = SparseLinear.from_linear(dense, mask)
+    sparse(torch.ones(1, 6)).sum().backward()
+    assert torch.equal(sparse.values.grad, torch.ones(2))
+
+
+def test_a_checkpoint_of_another_density_and_pattern_loads() -> None:
+    saved = SparseLinear(10, 8, density=0.3)
+    x = torch.randn(3, 10)
+    for density in (0.3, 0.1):
+        other = SparseLinear(10, 8, density=density)
+        parameter = other.values
+        other(x.clone().requires_grad_()).sum().backward()  # builds the transposed pattern of the old values
+        other.zero_grad()
+        other.load_state_dict(saved.state_dict())
+        assert other.values is parameter
+        inputs, twin = x.clone().requires_grad_(), x.clone().requires_grad_()
+        other(inputs).square().sum().backward()
+        saved(twin).square().sum().backward()
+        assert torch.equal(inputs.grad, twin.grad)
+
+
+def test_sparsify_stores_and_counts_less() -> None:
+    model = nn.Sequential(nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 10))
+    with torch.no_grad():
+        model[0].weight.mul_(torch.rand(100, 200, generator=torch.Generator().manual_seed(0)) < 0.05)
+    sparse = sparsify(model)
+    assert isinstance(sparse[0], SparseLinear)
+    assert type(sparse[2]) is nn.Linear
+    x = torch.randn(5, 200)
+    torch.testing.assert_close(sparse(x), model(x))
+    dense_cost, sparse_cost = account(model, x), account(sparse, x)
+    assert sparse_cost.nonzero == dense_cost.nonzero
+    assert sparse_cost.flops == 2 * 5 * (sparse[0].values.numel() + 1000)
+    assert sparse_cost.bytes < 0.3 * dense_cost.bytes
+    with pytest.raises(ValueError, match="nothing to make sparse"):
+        sparsify(nn.Sequential(nn.Linear(4, 4)))
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="density"):
+        SparseLinear(4, 4, density=0.0)
+    with pytest.raises(ValueError, match="at least one"):
+        SparseLinear.from_linear(nn.Linear(4, 4), torch.zeros(4, 4))
+    with pytest.raises(ValueError, match="shape"):
+        SparseLinear.from_linear(nn.Linear(4, 4), torch.ones(4, 3))
