@@ -12,3 +12,5 @@ from .sparse_linear import SparseLinear as SparseLinear
 from .sparse_linear import sparsify as sparsify
 from .maxout import Maxout as Maxout
 from .task_gains import TaskGains as TaskGains
+from .graph_convolution import GraphConvolution as GraphConvolution
+from .graph_convolution import normalized_adjacency as normalized_adjacency

@@ -22,10 +22,12 @@ class Cut:
     Args:
         output: the block's own output; its graph ends at the cut below.
         handed: the detached leaf that the rest of the network saw.
+        module: whose output it is.
     """
 
     output: Tensor
     handed: Tensor
+    module: nn.Module
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def cut_at(points: Sequence[nn.Module], *, watch: bool = False) -> Iterator[list
                 f"{type(output).__name__}; name other blocks"
             )
         handed = output.detach().requires_grad_(watch)
-        cuts.append(Cut(output, handed))
+        cuts.append(Cut(output, handed, module))
         return handed
 
     handles = [point.register_forward_hook(hook) for point in points]

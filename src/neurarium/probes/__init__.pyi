@@ -19,3 +19,5 @@ from .fisher_overlap import FisherOverlap as FisherOverlap
 from .fisher_overlap import fisher_overlap as fisher_overlap
 from .perturbation import PerturbationCurve as PerturbationCurve
 from .perturbation import perturbation_curve as perturbation_curve
+from .alignment import Alignment as Alignment
+from .alignment import alignment as alignment

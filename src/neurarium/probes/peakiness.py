@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,14 @@ class Peakiness(ProbeResult):
 
     def summary(self) -> str:
         """The four numbers."""
+        emitted = (
+            "no label is emitted"
+            if math.isnan(self.frames_per_label)
+            else f"{self.frames_per_label:.2f} frames per emitted label"
+        )
         return (
             f"blank has {self.blank_mass:.1%} of the mass and wins {self.blank_argmax:.1%} of the frames; "
-            f"{self.frames_per_label:.2f} frames per emitted label; entropy {self.entropy:.3g} nats"
+            f"{emitted}; entropy {self.entropy:.3g} nats"
         )
 
     def plot(self, ax: Any) -> Any:

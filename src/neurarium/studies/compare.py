@@ -66,7 +66,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
     optimizer = torch.optim.Adam(rule.parameters(), settings.learning_rate or rule_class.learning_rate)
     loader = Batches(split.train, settings.batch_size, shuffle=True, seed=run.seed)
     name, metric = ("accuracy", None) if split.classes else ("r2", explained_variance(split))
-    held_out = Batches(split.validation if len(split.validation) else split.test, 1024)
+    held_out = Batches(split.validation, 1024)
     seconds = 0.0
     for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
         start = time.perf_counter()
@@ -84,14 +84,19 @@ def trial(settings: Settings, run: Run) -> Metrics:
 
 def rules() -> dict[str, type[LearningRule]]:
     """Every learning rule of the room by slug."""
-    found = (getattr(neurarium.learning, name) for name in neurarium.learning.__all__)
+    found = (getattr(neurarium.learning, name) for name in dir(neurarium.learning))
     kinds = [kind for kind in found if inspect.isclass(kind) and issubclass(kind, LearningRule)]
     return {kind.slug: kind for kind in kinds if not inspect.isabstract(kind)}
 
 
 def load_scaled(settings: Settings) -> Split:
     """The data, standardised on the training examples; one vector per example for the built-in model."""
-    split = load(settings.data, **({"target": settings.target} if settings.target else {})).scaled()
+    split = load(settings.data, target=settings.target or None)
+    if not len(split.validation):  # a set with a published split: a tenth of its training examples are held out
+        shuffled = split.train.subset(len(split.train))
+        cut = len(shuffled) // 10
+        split = dataclasses.replace(split, train=shuffled[cut:], validation=shuffled[:cut])
+    split = split.scaled()
     return split.flat() if settings.model == "mlp" else split
 
 

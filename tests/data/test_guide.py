@@ -1,0 +1,14 @@
+import re
+from pathlib import Path
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "data.md"
+
+
+def test_the_guide_runs(no_network, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    namespace: dict = {}
+    for block in blocks:
+        exec(compile(block, str(GUIDE), "exec"), namespace)
+    out = capsys.readouterr().out
+    assert "column 'width' has no value in row 7" in out
+    assert "[5, 6, 7, 8, 9]" in out

@@ -1,0 +1,248 @@
+"""Direct feedback alignment against hand computation, limiting cases and backpropagation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from neurarium.learning import Backprop, DirectFeedbackAlignment, FeedbackAlignment, Shallow
+from neurarium.probes import alignment
+
+
+def mlp(*sizes, dtype=torch.float64):
+    layers = []
+    for a, b in itertools.pairwise(sizes):
+        layers += [nn.Linear(a, b, dtype=dtype), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def batch(n=16, inputs=5, classes=3, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, inputs, generator=generator, dtype=dtype), torch.arange(n) % classes
+
+
+def gradients(rule, x, y):
+    rule.zero_grad(set_to_none=True)
+    rule.assign_credit(x, y)
+    return {name: p.grad.clone() for name, p in rule.model.named_parameters() if p.grad is not None}
+
+
+def test_hand_computed_gradient_of_a_small_network():
+    model = mlp(3, 2, 2)
+    rule = DirectFeedbackAlignment(model, cross_entropy)
+    x, y = batch(6, 3, 2)
+    found = gradients(rule, x, y)
+    w1, b1, w2, b2 = (p.detach().numpy() for p in model.parameters())
+    z = x.numpy() @ w1.T + b1
+    logits = np.maximum(z, 0) @ w2.T + b2
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    error = (p - np.eye(2)[y.numpy()]) / 6
+    told = (error @ rule.feedback_matrix.numpy()[:, :2] / np.sqrt(2)) * (z > 0)
+    assert np.allclose(found["0.weight"].numpy(), told.T @ x.numpy(), atol=1e-12)
+    assert np.allclose(found["0.bias"].numpy(), told.sum(0), atol=1e-12)
+    assert np.allclose(found["2.weight"].numpy(), error.T @ np.maximum(z, 0), atol=1e-12)
+
+
+def test_feedback_equal_to_the_forward_weights_is_backpropagation():
+    model = mlp(5, 8, 3)
+    x, y = batch()
+    rule = DirectFeedbackAlignment(model, cross_entropy, normalize=False)
+    rule.assign_credit(x, y)
+    rule.feedback_matrix = model[2].weight.detach().clone()
+    found = gradients(rule, x, y)
+    true = gradients(Backprop(model, cross_entropy), x, y)
+    assert all(torch.allclose(found[name], true[name], atol=1e-12) for name in true)
+
+
+def test_zero_feedback_is_shallow_and_the_top_block_has_the_true_gradient():
+    model = mlp(5, 8, 8, 3)
+    x, y = batch()
+    rule = DirectFeedbackAlignment(model, cross_entropy)
+    rule.assign_credit(x, y)
+    full = gradients(rule, x, y)
+    rule.feedback_matrix.zero_()
+    silent, shallow = gradients(rule, x, y), gradients(Shallow(model, cross_entropy), x, y)
+    true = gradients(Backprop(model, cross_entropy), x, y)
+    assert all(torch.equal(silent[name], shallow[name]) for name in shallow)
+    assert float(shallow["0.weight"].abs().max()) == 0
+    assert torch.allclose(full["4.weight"], true["4.weight"], atol=1e-14)
+    assert float(full["0.weight"].abs().max()) > 0
+
+
+def test_blocks_share_the_first_columns_or_have_their_own():
+    x, y = batch()
+    for feedback, columns in (("shared", 8), ("independent", 14)):
+        rule = DirectFeedbackAlignment(mlp(5, 8, 6, 3), cross_entropy, feedback=feedback)
+        told = rule.signals(x, y)
+        assert rule.feedback_matrix.shape == (3, columns)
+        first, second = told["1"], told["3"]
+        assert torch.allclose(first[:, :6], second) is (feedback == "shared")
+    assert float(rule.feedback_matrix.abs().max()) <= 1
+    normal = DirectFeedbackAlignment(mlp(5, 500, 3), cross_entropy, distribution="gaussian")
+    normal.signals(x, y)
+    assert float(normal.feedback_matrix.std()) == pytest.approx(1, rel=0.1)
+
+
+def test_linear_in_the_loss_and_unchanged_by_a_doubled_batch():
+    model = mlp(5, 8, 8, 3)
+    x, y = batch()
+    rule = DirectFeedbackAlignment(model, cross_entropy)
+    one = gradients(rule, x, y)
+    twice = gradients(rule, torch.cat([x, x]), torch.cat([y, y]))
+    rule.loss = lambda output, target: 3 * cross_entropy(output, target)
+    scaled = gradients(rule, x, y)
+    assert all(torch.allclose(twice[name], one[name], atol=1e-13) for name in one)
+    assert all(torch.allclose(scaled[name], 3 * one[name], atol=1e-13) for name in one)
+
+
+def test_no_gradient_leaves_a_block_downwards():
+    """The first block's gradient does not depend on the second block's weights, given the output error."""
+    model = mlp(5, 8, 8, 3)
+    x, _ = batch()
+    rule = DirectFeedbackAlignment(model, lambda output, target: (output * target).sum())
+    target = torch.randn(16, 3, dtype=torch.float64)  # a loss linear in the output: the error is the target itself
+    before = gradients(rule, x, target)
+    with torch.no_grad():
+        model[2].weight.mul_(-3)
+        model[4].weight.add_(1)
+    after = gradients(rule, x, target)
+    assert torch.equal(before["0.weight"], after["0.weight"])
+    assert not torch.equal(before["4.weight"], after["4.weight"])
+
+
+def test_tokens_each_get_their_own_error_and_pooled_outputs_are_repeated():
+    class Tokens(nn.Module):
+        def __init__(self, pooled):
+            super().__init__()
+            self.pooled = pooled
+            self.body = nn.Sequential(nn.Linear(5, 8), nn.ReLU())
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            h = self.body(x)
+            return self.head(h.mean(1) if self.pooled else h)
+
+    x = torch.randn(4, 6, 5)
+    rule = DirectFeedbackAlignment(
+        Tokens(False), lambda o, y: cross_entropy(o.flatten(0, 1), y.flatten()), blocks=["body"], batch_dims=2
+    )
+    told = rule.signals(x, torch.randint(3, (4, 6)))["body"]
+    assert told.shape == (4, 6, 8)
+    assert rule.feedback_matrix.shape == (3, 8)
+    changed = x.clone()
+    changed[0, 0] += 1
+    y = torch.zeros(4, 6, dtype=torch.long)
+    moved = (rule.signals(changed, y)["body"] - rule.signals(x, y)["body"]).abs().sum(-1) > 1e-9
+    assert moved.nonzero().tolist() == [[0, 0]]
+    pooled = DirectFeedbackAlignment(Tokens(True), cross_entropy, blocks=["body"], batch_dims=2)
+    told = pooled.signals(x, torch.tensor([0, 1, 2, 0]))["body"]
+    assert torch.equal(told[:, 0], told[:, 5])
+    single = torch.randn(1, 3) @ pooled.feedback_matrix / math.sqrt(8)
+    assert told[:, 0].norm() == pytest.approx(float(told.norm() / math.sqrt(6)), rel=1e-5)
+    assert single.shape == (1, 8)
+
+
+def test_error_at_a_hidden_state_leaves_the_true_gradient_above():
+    model = mlp(5, 8, 8, 3)
+    x, y = batch()
+    rule = DirectFeedbackAlignment(model, cross_entropy, blocks=["1"], error_at="3")
+    found = gradients(rule, x, y)
+    true = gradients(Backprop(model, cross_entropy), x, y)
+    assert torch.allclose(found["4.weight"], true["4.weight"])
+    assert torch.allclose(found["2.weight"], true["2.weight"])  # its own block's backward pass of the true error
+    assert rule.feedback_matrix.shape == (8, 8)
+    assert not torch.allclose(found["0.weight"], true["0.weight"])
+
+
+def test_mixed_precision_and_accumulation():
+    model = mlp(5, 8, 3, dtype=torch.float32)
+    x, y = batch(dtype=torch.float32)
+    rule = DirectFeedbackAlignment(model, cross_entropy)
+    one = gradients(rule, x, y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = gradients(rule, x, y)
+    assert torch.cosine_similarity(low["0.weight"].flatten(), one["0.weight"].flatten(), dim=0) > 0.95
+    assert low["0.weight"].dtype == torch.float32
+    halves = DirectFeedbackAlignment(model, cross_entropy)
+    halves.load_state_dict(rule.state_dict())
+    halves.zero_grad()
+    for part in (slice(0, 8), slice(8, 16)):
+        halves.assign_credit(x[part], y[part])
+    assert torch.allclose(model[0].weight.grad / 2, one["0.weight"], atol=1e-6)
+
+
+class Skip(nn.Module):
+    """A skip connection around the middle block."""
+
+    def __init__(self, detach):
+        super().__init__()
+        self.detach = detach
+        self.stem = nn.Linear(5, 8)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = first = torch.relu(self.stem(x))
+        for block in self.blocks:
+            h = torch.relu(block(h))
+        return self.head(h + (first.detach() if self.detach else first))
+
+
+def test_a_bypassed_cut_is_refused_by_name_and_a_detached_skip_is_not():
+    x, y = batch(dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"'stem\.(weight|bias)' is used on both sides of a cut"):
+        DirectFeedbackAlignment(Skip(False), cross_entropy).assign_credit(x, y)
+    DirectFeedbackAlignment(Skip(True), cross_entropy).assign_credit(x, y)
+
+
+def test_what_cannot_be_cut_is_refused():
+    x, y = batch(dtype=torch.float32)
+    with pytest.raises(ValueError, match="no block below its output"):
+        DirectFeedbackAlignment(nn.Linear(5, 3), cross_entropy).assign_credit(x, y)
+    with pytest.raises(ValueError, match="no module named 'nobody'"):
+        DirectFeedbackAlignment(mlp(5, 8, 3), cross_entropy, blocks=["nobody"])
+    with pytest.raises(ValueError, match="error_at"):
+        DirectFeedbackAlignment(mlp(5, 8, 3), cross_entropy, error_at="nobody")
+    with pytest.raises(ValueError, match="feedback must be one of"):
+        DirectFeedbackAlignment(mlp(5, 8, 3), cross_entropy, feedback="sparse")
+    rule = DirectFeedbackAlignment(mlp(5, 8, 3, dtype=torch.float32), cross_entropy, batch_dims=2)
+    with pytest.raises(ValueError, match="lower batch_dims"):
+        rule.assign_credit(x, y)
+
+
+def test_alignment_is_one_for_backpropagations_own_feedback_and_disturbs_nothing():
+    model = mlp(5, 8, 3)
+    x, y = batch()
+    rule = DirectFeedbackAlignment(model, cross_entropy, normalize=False)
+    rule.assign_credit(x, y)
+    kept = {name: p.grad.clone() for name, p in model.named_parameters()}
+    rule.feedback_matrix = model[2].weight.detach().clone()
+    found = alignment(rule, x, y)
+    assert found.blocks == ("1",)
+    assert found.mean[0] == pytest.approx(1.0)
+    rule.feedback_matrix.neg_()
+    assert alignment(rule, x, y).mean[0] == pytest.approx(-1.0)
+    assert all(torch.equal(kept[name], p.grad) for name, p in model.named_parameters())
+    assert "cosine" in found.summary()
+
+
+def test_feedback_alignment_is_backpropagation_when_its_feedback_is_the_weights():
+    model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Flatten(), mlp(12, 8, 3)).double()
+    x, y = batch()
+    x = x[:, None, :]
+    rule = FeedbackAlignment(model, cross_entropy)
+    true = gradients(Backprop(model, cross_entropy), x, y)
+    random = gradients(rule, x, y)
+    assert torch.allclose(random["3.2.weight"], true["3.2.weight"])
+    assert not torch.allclose(random["0.weight"], true["0.weight"])
+    for name, layer in rule.layers.items():
+        rule.get_buffer("feedback_" + name.replace(".", "_")).copy_(layer.weight.detach())
+    aligned = gradients(rule, x, y)
+    assert all(torch.allclose(aligned[name], true[name], atol=1e-12) for name in true)
+    with pytest.raises(ValueError, match="no linear or convolutional layer"):
+        FeedbackAlignment(nn.LayerNorm(3), cross_entropy)
