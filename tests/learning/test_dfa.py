@@ -129,7 +129,7 @@ def test_tokens_each_get_their_own_error_and_pooled_outputs_are_repeated():
 
     x = torch.randn(4, 6, 5)
     rule = DirectFeedbackAlignment(
-        Tokens(False), lambda o, y: cross_entropy(o.flatten(0, 1), y.flatten()), blocks=["body"], batch_dims=2
+        Tokens(False), lambda o, y: cross_entropy(o.flatten(0, 1), y.flatten()), blocks=["body"], batch_dims=(0, 1)
     )
     told = rule.signals(x, torch.randint(3, (4, 6)))["body"]
     assert told.shape == (4, 6, 8)
@@ -139,7 +139,7 @@ def test_tokens_each_get_their_own_error_and_pooled_outputs_are_repeated():
     y = torch.zeros(4, 6, dtype=torch.long)
     moved = (rule.signals(changed, y)["body"] - rule.signals(x, y)["body"]).abs().sum(-1) > 1e-9
     assert moved.nonzero().tolist() == [[0, 0]]
-    pooled = DirectFeedbackAlignment(Tokens(True), cross_entropy, blocks=["body"], batch_dims=2)
+    pooled = DirectFeedbackAlignment(Tokens(True), cross_entropy, blocks=["body"], batch_dims=(0, 1))
     told = pooled.signals(x, torch.tensor([0, 1, 2, 0]))["body"]
     assert torch.equal(told[:, 0], told[:, 5])
     single = torch.randn(1, 3) @ pooled.feedback_matrix / math.sqrt(8)
@@ -202,7 +202,7 @@ def test_a_bypassed_cut_is_refused_by_name_and_a_detached_skip_is_not():
 
 def test_what_cannot_be_cut_is_refused():
     x, y = batch(dtype=torch.float32)
-    with pytest.raises(ValueError, match="no block below its output"):
+    with pytest.raises(ValueError, match="no block below the place of the error"):
         DirectFeedbackAlignment(nn.Linear(5, 3), cross_entropy).assign_credit(x, y)
     with pytest.raises(ValueError, match="no module named 'nobody'"):
         DirectFeedbackAlignment(mlp(5, 8, 3), cross_entropy, blocks=["nobody"])
@@ -210,9 +210,13 @@ def test_what_cannot_be_cut_is_refused():
         DirectFeedbackAlignment(mlp(5, 8, 3), cross_entropy, error_at="nobody")
     with pytest.raises(ValueError, match="feedback must be one of"):
         DirectFeedbackAlignment(mlp(5, 8, 3), cross_entropy, feedback="sparse")
-    rule = DirectFeedbackAlignment(mlp(5, 8, 3, dtype=torch.float32), cross_entropy, batch_dims=2)
-    with pytest.raises(ValueError, match="lower batch_dims"):
-        rule.assign_credit(x, y)
+    with pytest.raises(ValueError, match="batch_dims must be different"):
+        DirectFeedbackAlignment(mlp(5, 8, 3), cross_entropy, batch_dims=(0, 0))
+    tied = DirectFeedbackAlignment(
+        mlp(5, 8, 3, dtype=torch.float32), lambda o, y: cross_entropy((o - o.mean(0)) / o.std(0), y)
+    )
+    with pytest.raises(ValueError, match="ties examples together"):
+        tied.assign_credit(x, y)
 
 
 def test_alignment_is_one_for_backpropagations_own_feedback_and_disturbs_nothing():
@@ -231,6 +235,18 @@ def test_alignment_is_one_for_backpropagations_own_feedback_and_disturbs_nothing
     assert "cosine" in found.summary()
 
 
+def test_alignment_leaves_batch_statistics_and_the_random_state_alone():
+    model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3))
+    x, y = batch(dtype=torch.float32)
+    rule = DirectFeedbackAlignment(model, cross_entropy)
+    rule.assign_credit(x, y)
+    kept, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    rule.feedback_matrix = model[4].weight.detach() * math.sqrt(8)
+    assert alignment(rule, x, y).mean[0] == pytest.approx(1.0)  # only if both passes see one dropout mask
+    assert all(torch.equal(kept[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(random, torch.get_rng_state())
+
+
 def test_feedback_alignment_is_backpropagation_when_its_feedback_is_the_weights():
     model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Flatten(), mlp(12, 8, 3)).double()
     x, y = batch()
@@ -241,7 +257,7 @@ def test_feedback_alignment_is_backpropagation_when_its_feedback_is_the_weights(
     assert torch.allclose(random["3.2.weight"], true["3.2.weight"])
     assert not torch.allclose(random["0.weight"], true["0.weight"])
     for name, layer in rule.layers.items():
-        rule.get_buffer("feedback_" + name.replace(".", "_")).copy_(layer.weight.detach())
+        rule.get_buffer("feedback_" + name.replace(".", "|")).copy_(layer.weight.detach())
     aligned = gradients(rule, x, y)
     assert all(torch.allclose(aligned[name], true[name], atol=1e-12) for name in true)
     with pytest.raises(ValueError, match="no linear or convolutional layer"):

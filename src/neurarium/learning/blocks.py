@@ -6,13 +6,14 @@ end of its graph) and hands on a detached copy, so any module can be cut, not a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 
 @dataclass
@@ -132,12 +133,11 @@ def backward_all(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) 
         torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
 
 
-def graph_parameters(output: Tensor) -> set[Tensor]:
-    """The leaf tensors that a backward pass from ``output`` would reach."""
+def graph_parameters(output: Tensor | Node) -> set[Tensor]:
+    """The leaf tensors that a backward pass from ``output`` (a tensor, or an operation of a graph) would reach."""
     found: set[Tensor] = set()
     seen: set[Any] = set()
-    stack = [output.grad_fn] if output.grad_fn is not None else []
-    visit: Callable[[Any], None] = stack.append
+    stack: list[Any] = [output.grad_fn if isinstance(output, Tensor) else output]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
@@ -146,5 +146,5 @@ def graph_parameters(output: Tensor) -> set[Tensor]:
         if hasattr(node, "variable"):
             found.add(node.variable)
         for below, _ in node.next_functions:
-            visit(below)
+            stack.append(below)
     return found

@@ -91,8 +91,13 @@ class DirectFeedbackAlignment(LearningRule):
         loss.backward()
         if leaf.grad is None:
             raise ValueError("the loss does not depend on the place where the error is taken")
-        outputs = [cut.output for cut in hidden]
-        backward_all([end, *outputs], [leaf.grad, *self._project(leaf.grad, outputs)])
+        signals = self._project(leaf.grad, [cut.output for cut in hidden])
+        del predicted
+        # one block after the other, top down, so that each block's activations are freed before the next one's turn
+        backward_all([end], [leaf.grad])
+        del end
+        while hidden:
+            backward_all([hidden.pop().output], [signals.pop()])
         return loss.detach()
 
     def signals(self, x: Any, y: Tensor) -> dict[str, Tensor]:
@@ -116,9 +121,9 @@ class DirectFeedbackAlignment(LearningRule):
             The cuts; the end of the last block's graph; the leaf at which the error is read; the prediction above it.
         """
         watched = [] if self.error_at == "output" else [self.model.get_submodule(self.error_at)]
-        with cut_at([self.model.get_submodule(name) for name in self.points]) as hidden:
-            with cut_at(watched, watch=True) as places:
-                predicted = self.model(x)
+        points = [self.model.get_submodule(name) for name in self.points]
+        with cut_at(points) as hidden, cut_at(watched, watch=True) as places:
+            predicted = self.model(x)
         if not isinstance(predicted, Tensor) or not predicted.is_floating_point():
             kind = predicted.dtype if isinstance(predicted, Tensor) else type(predicted).__name__
             raise TypeError(f"the model must return one floating-point tensor to take an error at, not {kind}")

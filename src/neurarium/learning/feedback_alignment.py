@@ -97,4 +97,5 @@ class _Bare(nn.Module):
 
 
 def _key(name: str) -> str:
-    return "feedback_" + name.replace(".", "_")
+    """A buffer's name: dots are not allowed in it, and must not collide with other characters of names."""
+    return "feedback_" + name.replace(".", "|")

@@ -28,7 +28,7 @@ def check_cuts(model: nn.Module, outputs: Sequence[Tensor], names: Sequence[str]
     for output in outputs:
         segment = _inner_nodes(output)
         if shared := seen & segment:
-            known = {parameter: name for name, parameter in model.named_parameters()}
+            known: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
             below = sorted(known[p] for node in shared for p in graph_parameters(node) if p in known)
             raise ValueError(
                 f"a tensor computed with {below[0] if below else 'the input'!r} is used on both sides of a cut: detach "
@@ -70,7 +70,8 @@ def check_separable(loss: Tensor, output: Tensor, rows: Sequence[int]) -> None:
         first = error.movedim(list(rows), list(range(len(rows))))[(0,) * len(rows)]
         if not first.requires_grad:  # linear in the output
             return
-        (mixed,) = torch.autograd.grad((first * torch.linspace(0.5, 1, first.numel()).to(first).view_as(first)).sum(), output)
+        weights = torch.linspace(0.5, 1, first.numel()).to(first).view_as(first)
+        (mixed,) = torch.autograd.grad((first * weights).sum(), output, retain_graph=True)
     except RuntimeError:
         return
     others = mixed.movedim(list(rows), list(range(len(rows)))).clone()

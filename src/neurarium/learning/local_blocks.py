@@ -113,6 +113,44 @@ def visiting(entries: Sequence[Entry], visit: Visit) -> Iterator[None]:
             handle.remove()
 
 
+class BypassCheck:
+    """At a rule's first batch: no operation may belong to the graphs of two blocks."""
+
+    def __init__(self) -> None:
+        self.seen: set[Any] | None = set()
+
+    def check(self, loss: Tensor, entry: Entry | None) -> None:
+        """Look at a block's graph before its backward pass frees it.
+
+        Args:
+            loss: the block's loss.
+            entry: where the block begins, for the message.
+
+        Raises:
+            ValueError: the graph goes on below the block.
+        """
+        if self.seen is None:
+            return
+        mine: set[Any] = set()
+        stack: list[Any] = [loss.grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is not None and node not in mine and not hasattr(node, "variable"):
+                mine.add(node)
+                stack += [below for below, _ in node.next_functions]
+        if mine & self.seen:
+            self.seen = set()
+            raise ValueError(
+                f"the cut at {entry.name if entry else ''!r} is bypassed: a tensor from before it is used after it; "
+                "name blocks that contain the skip connection with blocks=[...]"
+            )
+        self.seen |= mine
+
+    def done(self) -> None:
+        """The first batch has passed."""
+        self.seen = None
+
+
 def vector(a: Tensor, channels_first: bool, side: int, per_token: bool = False) -> Tensor:
     """One vector per example: [batch, features], or [batch, tokens, features] where ``per_token``.
 
@@ -155,4 +193,6 @@ def _input(name: str, module: nn.Module) -> tuple[int, bool]:
         for attribute in _INPUT_SIZES:
             if isinstance(size := getattr(layer, attribute, None), int):
                 return size, isinstance(layer, (*_CONVOLUTIONS, *_BATCH_NORMS))
-    raise ValueError(f"cannot tell how many features enter {name!r}: its first layer has no in_features; name other blocks")
+    raise ValueError(
+        f"cannot tell how many features enter {name!r}: its first layer has no in_features; name other blocks"
+    )

@@ -12,18 +12,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurarium.learning.blocks import Blocks, graph_parameters
-from neurarium.learning.local_blocks import find_entries, is_readout, output_features, positions, vector, visiting
+from neurarium.learning.local_blocks import (
+    BypassCheck,
+    find_entries,
+    is_readout,
+    output_features,
+    positions,
+    vector,
+    visiting,
+)
 from neurarium.learning.rule import LearningRule, Loss
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 class MonoForward(LearningRule):
-    """Block i and its matrix M_i descend L_i = loss(a_i M_iᵀ, y); nothing flows back to block i − 1 (Gong et al., 2025).
+    """Block i and its matrix M_i descend L_i = loss(a_i M_iᵀ, y); nothing flows back to block i − 1.
 
-    A block's backward pass runs as soon as its activation is there and frees its graph before the next block starts:
-    one block's activations are alive at a time, however deep the network. The model's own linear readout serves as
-    the matrix of the last block, so a network with one hidden layer is trained exactly as by backpropagation.
+    (Gong et al., 2025.) A block's backward pass runs as soon as its activation is there and frees its graph before the
+    next block starts: one block's activations are alive at a time, however deep the network. The model's own linear
+    readout serves as the matrix of the last block, so a network with one hidden layer is trained exactly as by
+    backpropagation.
 
     Convolutional maps are averaged to ``side`` x ``side`` positions before M_i. Tokens [batch, tokens, d] are averaged,
     unless the targets are one per token. Any loss will do: for a regression M_i maps to the target's dimension.
@@ -50,7 +59,7 @@ class MonoForward(LearningRule):
     """
 
     slug: ClassVar[str] = "mono-forward"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-3
 
     def __init__(
         self,
@@ -88,7 +97,7 @@ class MonoForward(LearningRule):
         self.layer_losses: list[Tensor] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self._make_optimizer: MakeOptimizer | None = None
-        self._checked: set[Any] | None = set()
+        self._bypass = BypassCheck()
 
     def forward(self, x: Any) -> Tensor:
         """The last block's output, or the sum over all blocks."""
@@ -100,7 +109,12 @@ class MonoForward(LearningRule):
     def goodness(self, x: Any) -> list[Float[Tensor, "batch ... outputs"]]:
         """G_i = a_i M_iᵀ of every block, the last one's output at the end."""
         kept: list[Tensor] = []
-        with visiting(self.entries, lambda i, a: kept.append(a) or a):  # type: ignore[func-returns-value]
+
+        def keep(i: int, a: Tensor) -> Tensor:
+            kept.append(a)
+            return a
+
+        with visiting(self.entries, keep):
             output = self.model(x)
         if len(self.projections) > len(self.entries):
             output = self._project(len(self.entries), output)
@@ -121,7 +135,7 @@ class MonoForward(LearningRule):
         if len(self.projections) > len(self.entries):
             output = self._project(len(self.entries), output)
         self._descend(len(self.entries), self.loss(output, y))
-        self._checked = None
+        self._bypass.done()
         return self.layer_losses[-1]
 
     def fuse(self, make_optimizer: MakeOptimizer) -> None:
@@ -138,15 +152,15 @@ class MonoForward(LearningRule):
 
     def _descend(self, i: int, loss: Tensor) -> None:
         """The backward pass of one block, and its step where fused."""
-        if self._checked is not None:
-            self._check_bypass(i, loss)
+        self._bypass.check(loss, self.entries[min(i, len(self.entries)) - 1] if self.entries else None)
         if self._make_optimizer is not None and len(self.optimizers) == i:
             mine = graph_parameters(loss)
             taken = {p for o in self.optimizers for group in o.param_groups for p in group["params"]}
             if mine & taken:
                 raise ValueError("blocks that share parameters cannot be fused: step them with one optimizer")
             self.optimizers.append(self._make_optimizer([p for p in self.parameters() if p in mine]))
-        loss.backward()
+        if loss.requires_grad:  # not so where the user froze the block
+            loss.backward()
         self.layer_losses.append(loss.detach())
         if self.optimizers:
             self.optimizers[i].step()
@@ -168,20 +182,3 @@ class MonoForward(LearningRule):
         low, high = (int(value) for value in torch.aminmax(y))
         if high >= self.num_outputs or (low < 0 and low != -100):  # -100 is cross_entropy's ignore_index
             raise ValueError(f"labels must lie in 0..{self.num_outputs - 1}; they go from {low} to {high}")
-
-    def _check_bypass(self, i: int, loss: Tensor) -> None:
-        """At the first batch: no node of the graph may belong to two blocks."""
-        mine: set[Any] = set()
-        stack = [loss.grad_fn]
-        while stack:
-            node = stack.pop()
-            if node is not None and node not in mine and not hasattr(node, "variable"):
-                mine.add(node)
-                stack += [below for below, _ in node.next_functions]
-        if self._checked is not None:
-            if mine & self._checked:
-                raise ValueError(
-                    f"the cut at {self.entries[i - 1].name!r} is bypassed: a tensor from before it is used after it; "
-                    "name blocks that contain the skip connection with blocks=[...]"
-                )
-            self._checked |= mine

@@ -28,7 +28,7 @@ class LearningRule(nn.Module, ABC):
     slug: ClassVar[str]
     """Name on the command line; the class name in kebab-case unless the class says otherwise."""
     learning_rate: ClassVar[float] = 1e-3
-    """Adam's rate that served this rule best on the validation images of MNIST; what `neurarium compare` starts from."""
+    """Adam's rate that served this rule best on held-out MNIST images; `neurarium compare` uses it."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

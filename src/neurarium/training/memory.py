@@ -19,9 +19,14 @@ def peak_bytes(step: Callable[[], Any]) -> int:
     (parameters, data), and not the insides of one kernel. For a step in steady state call ``step`` once before, so
     that gradient and optimizer buffers exist already.
     """
+    return max(live_bytes(step), default=0)
+
+
+def live_bytes(step: Callable[[], Any]) -> list[int]:
+    """What `peak_bytes` is the largest of: the bytes alive after every operation of ``step()``, in their order."""
     with _LiveBytes() as counter:
         step()
-    return counter.peak
+    return counter.history
 
 
 def saved_bytes(forward: Callable[[], Tensor]) -> int:
@@ -49,7 +54,7 @@ class _LiveBytes(TorchDispatchMode):
         super().__init__()
         self.live: dict[int, int] = {}
         self.now = 0
-        self.peak = 0
+        self.history: list[int] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -64,7 +69,7 @@ class _LiveBytes(TorchDispatchMode):
                     self.live[key] = storage.nbytes()
                     self.now += storage.nbytes()
                     weakref.finalize(storage, self._freed, key)
-        self.peak = max(self.peak, self.now)
+        self.history.append(self.now)
         return output
 
     def _freed(self, key: int) -> None:

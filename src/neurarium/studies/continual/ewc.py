@@ -1,18 +1,20 @@
 """Elastic weight consolidation keeps old tasks that plain SGD forgets.
 
-The paper (Kirkpatrick et al., 2017) trains one network on tasks in turn and holds each weight with a spring as stiff as its
-Fisher information on earlier tasks. On permuted MNIST plain SGD forgets, equal springs (L2) stop the network from learning,
-and EWC does neither; ten tasks stay near single-task accuracy while SGD with dropout falls. Tasks that look different share
-little Fisher information near the input and more near the output, and noise on the weights hurts less where that
-information is small. Its Atari results need months of frames and are not tested here.
+The paper (Kirkpatrick et al., 2017) trains one network on tasks in turn and holds each weight with a spring as stiff as
+its Fisher information on earlier tasks. On permuted MNIST plain SGD forgets, equal springs (L2) stop the network from
+learning, and EWC does neither; ten tasks stay near single-task accuracy while SGD with dropout falls. Tasks that look
+different share little Fisher information near the input and more near the output, and noise on the weights hurts less
+where that information is small. Its Atari results need months of frames and are not tested here.
 
-Small: five permutations of 6,000 images, a 784-200-200-10 network, SGD with momentum, three epochs per task. All arms of a
-seed share permutations, first weights and order of batches; ``joint`` sees all tasks at once for as many steps. The
-strengths of ``l2`` (1e-3 to 1) and ``ewc`` (1e1 to 3e3) are the best of seven each by mean accuracy on seed 100, outside
-the seeds that are run; ``ewc-online`` uses that of ``ewc``. ``dropout`` keeps each task's best epoch on held-out images.
-``overlap-8`` and ``overlap-26`` learn MNIST and then a copy with a central square permuted; ``noise`` perturbs a network
-trained on one task; ``strengths`` runs EWC over a range of strengths; the ``split`` arms learn two digits at a time with
-one shared head, where EWC is known to fail, and carry no claim. Paper: ten tasks of 60,000 images, 20 epochs each.
+Small: ten permutations of 6,000 images, a 784-200-200-10 network, SGD with momentum, two epochs per task. (Five tasks of
+three epochs were looked at first, on seed 100: plain SGD forgets so little of them, 0.82 on average at the end, that no
+method can be told from another.) All arms of a seed share permutations, first weights and order of batches; ``joint``
+sees all tasks at once for as many steps. The strengths of ``l2`` (of 3e-4, 1e-3, 3e-3 and 1e-2) and ``ewc`` (of 1, 3, 10,
+30 and 100) are the best by mean accuracy on seed 100, outside the seeds that are run; ``ewc-online`` uses that of
+``ewc``. ``dropout`` keeps each task's best epoch on held-out images. ``overlap-8`` and ``overlap-26`` learn MNIST and
+then a copy with a central square permuted; ``noise`` perturbs a network trained on one task; ``strengths`` runs EWC over
+a range of strengths; the ``split`` arms learn two digits at a time with one shared head, where EWC is known to fail,
+and carry no claim. Paper: ten tasks of 50,000 images, 20 epochs each.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.continual import EWC, Finetune, L2Anchor, Strategy
@@ -44,8 +46,8 @@ class Settings:
     data: str = "mnist-small"
     images: int = 6_000
     test_images: int = 2_000
-    tasks: int = 5
-    epochs: int = 3
+    tasks: int = 10
+    epochs: int = 2
     hidden: tuple[int, ...] = (200, 200)
     lr: float = 0.01
     momentum: float = 0.9
@@ -112,7 +114,9 @@ def learn(settings: Settings, run: Run, stream: Sequence[Split], record: bool = 
     epochs = [(t, e) for t in range(len(stream)) for e in range(settings.epochs)]
     best, kept = -1.0, copy.deepcopy(model.state_dict())
     for step, (task, epoch) in enumerate(run.track(epochs, "epochs"), start=1):
-        train = Batches(stream[task].train, settings.batch_size, shuffle=True, seed=1000 * run.seed + len(epochs) + step)
+        train = Batches(
+            stream[task].train, settings.batch_size, shuffle=True, seed=1000 * run.seed + len(epochs) + step
+        )
         if epoch == 0:
             strategy.begin_task(task)
             optimizer, best = sgd(settings, model), -1.0
@@ -208,3 +212,86 @@ def noise(settings: Settings, run: Run, split: Split) -> dict[str, float]:
 
 def accuracy(model: nn.Module, arrays: Arrays) -> float:
     return evaluate(model, Batches(arrays, 1000))
+
+
+def paper_scale(settings: Settings) -> Settings:
+    """All of MNIST and twenty epochs a task."""
+    return dataclasses.replace(settings, data="mnist", images=50_000, test_images=10_000, epochs=20, hidden=(400, 400))
+
+
+LAYERS_OF_100 = (100, 100, 100, 100)
+STUDY = Study(
+    paper=Paper("Overcoming catastrophic forgetting in neural networks", "Kirkpatrick et al.", 2017, "1612.00796"),
+    trial=trial,
+    arms={
+        "sgd": Settings(),
+        "l2": Settings(strategy="l2", strength=1e-3),
+        "ewc": Settings(strategy="ewc", strength=3.0),
+        "ewc-online": Settings(strategy="ewc-online", strength=3.0),
+        "dropout": Settings(dropout=True),
+        "joint": Settings(experiment="joint"),
+        "overlap-8": Settings(
+            experiment="overlap", strategy="ewc", strength=3.0, square=8, hidden=LAYERS_OF_100, epochs=3
+        ),
+        "overlap-26": Settings(
+            experiment="overlap", strategy="ewc", strength=3.0, square=26, hidden=LAYERS_OF_100, epochs=3
+        ),
+        "noise": Settings(experiment="noise", epochs=3),
+        "strengths": Settings(experiment="strengths", strategy="ewc", tasks=4),
+        "split-sgd": Settings(experiment="split"),
+        "split-ewc": Settings(experiment="split", strategy="ewc", strength=3.0),
+    },
+    scales={
+        "smoke": {"images": 240, "test_images": 100, "tasks": 2, "epochs": 1, "hidden": (20, 20), "sweep": (1.0, 10.0)},
+        "small": {},
+        "paper": paper_scale,
+    },
+    claims=[
+        Claim(
+            "over ten tasks EWC keeps more than plain SGD", "Fig. 2B", difference("accuracy", "ewc", "sgd") > 0.08
+        ),
+        Claim(
+            "EWC keeps the first task that plain SGD forgets", "Fig. 2A",
+            difference("first_task_accuracy", "ewc", "sgd") > 0.15,
+        ),
+        Claim("equal springs do worse than those of EWC", "Fig. 2A", difference("accuracy", "ewc", "l2") > 0.02),
+        Claim(
+            "EWC stays near a network that sees all tasks at once", "Fig. 2B",
+            difference("accuracy", "joint", "ewc") < 0.10,
+        ),
+        Claim(
+            "tasks that look alike share Fisher information near the input, others do not", "Fig. 2C",
+            difference("overlap_first_layer", "overlap-8", "overlap-26") > 0.1,
+        ),
+        Claim(
+            "unlike tasks share more of it towards the output", "Fig. 2C",
+            value("overlap_last_layer", "overlap-26") - value("overlap_first_layer", "overlap-26") > 0.05,
+        ),
+        Claim(
+            "noise hurts less where the Fisher information is small", "Fig. 3C",
+            value("accuracy_under_inverse_fisher_noise", "noise") - value("accuracy_under_uniform_noise", "noise")
+            > 0.05,
+        ),
+    ],
+    figures=[
+        Curve(
+            "The staircase: accuracy on each task while later ones are learned", arms=("sgd", "l2", "ewc"),
+            x="epoch", y="accuracy", series="task",
+        ),
+        Curve(
+            "Mean accuracy over the tasks seen so far", arms=("sgd", "l2", "ewc", "ewc-online", "dropout"),
+            x="tasks", y="mean_accuracy",
+        ),
+        Curve(
+            "Too weak forgets, too strong does not learn", arms=("strengths",), x="strength", y="share_correct",
+            series="of", log_x=True,
+        ),
+        Curve("Fisher overlap of two tasks by layer", arms=("overlap-8", "overlap-26"), x="layer", y="overlap"),
+        Curve("Noise on the weights, shaped in three ways", arms=("noise",), x="noise", y="score", series="kind"),
+        Scatter("What is kept of the first task, against what is learned of the last",
+            arms=("sgd", "l2", "ewc", "ewc-online", "dropout", "joint"), x="last_task_accuracy", y="first_task_accuracy"),
+        Bars("Two digits at a time with one head: EWC is known to fail there", arms=("split-sgd", "split-ewc"),
+            metric="accuracy"),
+    ],
+    seeds=(3, 5),
+)  # fmt: skip

@@ -196,7 +196,7 @@ def fields(settings: Settings, run: Run) -> Metrics:
 def picture(settings: Settings, run: Run) -> Metrics:
     """Grey values of a photograph as a function of the coordinates (Fourier features, four layers of 128)."""
     size = settings.size
-    pixels = torch.from_numpy(load_sample_image("flower.jpg")).float().mean(-1) / 255
+    pixels = torch.from_numpy(load_sample_image("flower.jpg").copy()).float().mean(-1) / 255
     side = min(pixels.shape)
     target = nn.functional.interpolate(pixels[None, None, :side, 100 : 100 + side], size=(size, size), mode="area")
     target = target.reshape(-1, 1)
@@ -229,7 +229,7 @@ def text(settings: Settings, run: Run) -> Metrics:
         points += [f"layers.{i}.{inside}" for i in range(depth) for inside in ("norm1", "dropout")]
     rule = make_rule(
         settings, model, lambda output, target: cross_entropy(output.flatten(0, 1), target.flatten()),
-        blocks=points, batch_dims=2, error_at=f"layers.{depth - 1}",
+        blocks=points, batch_dims=(0, 1), error_at=f"layers.{depth - 1}",
     )  # fmt: skip
     optimizer = torch.optim.Adam(rule.parameters(), settings.lr)
 
@@ -252,9 +252,9 @@ def text(settings: Settings, run: Run) -> Metrics:
 
 
 GRAPH = Settings(task="graph", steps=150, size=1000)
-FIELDS = Settings(task="fields", steps=300, batch_size=64, size=64)
+FIELDS = Settings(task="fields", steps=300, batch_size=64, size=64, lr=0.01)
 PICTURE = Settings(task="picture", steps=250, size=64, lr=3e-3)
-TEXT = Settings(task="text", steps=400, batch_size=8, size=64)
+TEXT = Settings(task="text", steps=400, batch_size=8, size=64, lr=3e-3)
 
 
 def smoke(settings: Settings) -> Settings:
