@@ -8,6 +8,7 @@ of tensors alive at one moment of a step, the same on every machine.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import statistics
 import time
@@ -83,13 +84,12 @@ def main() -> None:
                 if repeat >= 2:
                     times[name].append(time.perf_counter() - start)
         seconds = {name: statistics.median(values) for name, values in times.items()}
-        peaks = {name: peak_bytes(lambda step=step: step(x, y)) for name, step in steps.items()}  # type: ignore[misc]
+        peaks = {name: peak_bytes(functools.partial(step, x, y)) for name, step in steps.items()}
         print(f"{depth} hidden layers of {width}, batch {batch}:")
         for name in steps:
-            against = (
-                f"{seconds[name] / seconds['backprop']:.2f} x time, {peaks[name] / peaks['backprop']:.2f} x memory"
-            )
-            print(f"  {name:13} {1e3 * seconds[name]:7.1f} ms  {peaks[name] / 2**20:6.1f} MiB   {against}")
+            slower, larger = seconds[name] / seconds["backprop"], peaks[name] / peaks["backprop"]
+            amount = f"{1e3 * seconds[name]:7.1f} ms  {peaks[name] / 2**20:6.1f} MiB"
+            print(f"  {name:13} {amount}   {slower:.2f} x time, {larger:.2f} x memory")
 
 
 if __name__ == "__main__":

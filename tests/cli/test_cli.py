@@ -113,7 +113,7 @@ def test_compare_on_a_users_table_and_model(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     words = ("compare", "--data", "mine.csv", "--target", "kind", "--model", "mypkg.nets:build", "--jobs", "0")
-    words += ("--rules", "backprop,dfa", "--epochs", "20", "--json", "--report", tmp_path / "site")
+    words += ("--rules", "backprop,dfa", "--epochs", "30", "--batch-size", "8", "--json", "--report", tmp_path / "site")
     code, out, err = cli(*words)
     assert code == 0, err
     arms = json.loads(out)["arms"]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from neurarium.cli import options
 from neurarium.lab import registry
@@ -41,7 +40,7 @@ def list_(
 
     Example: neurarium list forgetting --room continual
     """
-    from neurarium.cli.tables import print_rows
+    from neurarium.cli.tables import console, print_rows
     from neurarium.lab.study import closest
 
     known = registry.entries()
@@ -68,7 +67,7 @@ def list_(
     elif not rows:
         print("no study matches; `neurarium list` shows all")
     else:
-        print_rows(Console(), rows, ("slug", "title", "room", "year", "verdict"))
+        print_rows(console(), rows, ("slug", "title", "room", "year", "verdict"))
 
 
 @app.command()
@@ -81,12 +80,13 @@ def show(
     Example: neurarium show ewc
     """
     from neurarium.cli.show import description, print_description
+    from neurarium.cli.tables import console
 
     content = description(registry.find(study))
     if as_json:
         print(json.dumps(content, ensure_ascii=False))
     else:
-        print_description(Console(), content)
+        print_description(console(), content)
 
 
 @app.command()
@@ -243,7 +243,7 @@ def data(
     Examples: neurarium data · neurarium data show cifar10 · neurarium data fetch mnist
     """
     from neurarium import data as room
-    from neurarium.cli.tables import print_rows
+    from neurarium.cli.tables import console, print_rows
     from neurarium.lab.study import closest
 
     closest(action, ("list", "show", "fetch"), "action")
@@ -252,7 +252,7 @@ def data(
         if as_json:
             print(json.dumps(rows, ensure_ascii=False))
         else:
-            print_rows(Console(), rows, rows[0])
+            print_rows(console(), rows, rows[0])
         return
     if name is None:
         raise RequestError(f"name a data set: neurarium data {action} NAME (see `neurarium data`)")

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from neurarium.cli.progress import Live
-from neurarium.cli.tables import print_finding
+from neurarium.cli.tables import console, print_finding
 from neurarium.lab.errors import RequestError
 from neurarium.lab.executors import Executor, Inline, Processes, RayCluster
 from neurarium.lab.home import home
@@ -87,7 +87,7 @@ def run_all(engine: Engine, entries: Sequence[Entry]) -> list[Finding]:
         finding = engine.run(entry, study)
         findings.append(finding)
         if not engine.quiet:
-            print_finding(Console(), finding)
+            print_finding(console(), finding)
     return findings
 
 
@@ -107,7 +107,7 @@ def show_finding(finding: Finding, as_json: bool, site: Path | None) -> None:
     if as_json:
         print(json.dumps(summary(finding), ensure_ascii=False, allow_nan=False))
     else:
-        print_finding(Console(), finding)
+        print_finding(console(), finding)
     if site is not None:
         from neurarium.lab.pages import finding_page, write_site
 

@@ -17,6 +17,12 @@ from neurarium.lab.runner import Finding
 STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow"}
 
 
+def console() -> Console:
+    """Standard output; wide where it is not a terminal, so that tables in files and pipes are whole."""
+    found = Console()
+    return found if found.is_terminal else Console(width=160)
+
+
 def number(value: float) -> str:
     """A number with three or four significant digits."""
     if math.isinf(value):

@@ -8,10 +8,10 @@ speed is the iteration of lowest validation loss; accuracy is read there, on the
 
 Small scale: 8,000 MNIST images to train on, 2,000 for validation, 5,000 for testing; eight rounds of 35 % leave 100,
 65, 42, 28, 18, 12, 8, 5 and 3.3 % of the weights; Gaussian Glorot initial values, Adam at 1.2e-3 and batches of 60 as
-in the paper, but 1,000 iterations a round in place of 50,000. Nothing was tuned for any arm. Two cheaper sizes were tried
-first (6,000 images and 800 iterations, 4,000 and 750); on the former some tickets of 12 % were still improving at the
-last iteration, so that they had no early stop to compare. The slowest controls improve to the end here, too: their early
-stop counts as the last iteration, so they look faster than they are.
+in the paper, but 1,000 iterations a round in place of 50,000. Nothing was tuned for any arm. Two cheaper sizes were
+tried first (6,000 images and 800 iterations, 4,000 and 750); on the former some tickets of 12 % were still improving
+at the last iteration, so that they had no early stop to compare. The slowest controls improve to the end here, too:
+their early stop counts as the last iteration, so they look faster than they are.
 Paper scale: all of MNIST, 50,000 iterations, 21 rounds of 20 %; ``network="conv-2"`` (4, 6) with ``data="cifar10"``
 are the paper's convolutional networks.
 
