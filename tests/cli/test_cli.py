@@ -131,7 +131,8 @@ def test_report_writes_a_page_for_every_study(cli, tmp_path):
 
 
 def test_help_and_start_up():
-    done = subprocess.run([sys.executable, "-m", "neurarium", "run", "--help"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "neurarium", "run", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Examples" in done.stdout
     code = "import sys, neurarium, neurarium.cli.app; assert 'torch' not in sys.modules, 'the command line loads torch'"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -237,7 +238,9 @@ def bad_requests():
     ]
 
 
-@pytest.mark.parametrize(("words", "named"), list(bad_requests()), ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+@pytest.mark.parametrize(
+    ("words", "named"), list(bad_requests()), ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
 def test_a_wrong_request_gets_one_sentence(cli, words, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NEURARIUM_OFFLINE", "1")

@@ -59,7 +59,7 @@ class MonoForward(LearningRule):
     """
 
     slug: ClassVar[str] = "mono-forward"
-    learning_rate: ClassVar[float] = 3e-3
+    learning_rate: ClassVar[float] = 1e-3
 
     def __init__(
         self,

@@ -1,0 +1,249 @@
+"""Activations that keep a few bits of their input for the backward pass instead of the whole of it."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from neurarium.layers.bit_packing import pack_bits, unpack_bits
+from neurarium.layers.derivative_levels import Elementwise, Fold, PiecewiseConstant, optimal_derivative
+
+CHUNK = 1 << 16  # elements handled at a time on the CPU, so that temporaries stay in its cache
+
+
+def few_bit(
+    x: Float[Tensor, "*shape"],
+    fn: Elementwise,
+    thresholds: Float[Tensor, "thresholds"],
+    levels: Float[Tensor, "levels"],
+    fold: Fold = "none",
+    center: float = 0.0,
+) -> Float[Tensor, "*shape"]:
+    """``fn(x)``, whose backward pass uses a step function for the derivative (equation 2).
+
+    For the backward pass it keeps the code of each element in ``log2(len(levels))`` bits (see `PiecewiseConstant`) and
+    ``levels``, nothing else. Not twice differentiable.
+
+    Args:
+        x: input of any floating dtype, shape and strides.
+        fn: an elementwise function that does not change its input.
+        thresholds: increasing.
+        levels: the derivative for each code; a power of two of them, up to 256.
+        fold: the symmetry that the codes use.
+        center: the point about which it holds.
+
+    Raises:
+        ValueError: the number of levels is not 2, 4, ..., 256 or does not fit the thresholds.
+    """
+    codes = len(levels)
+    expected = codes // 2 - 1 if fold == "odd" else codes - 1
+    if codes not in (2, 4, 8, 16, 32, 64, 128, 256) or len(thresholds) != expected:
+        raise ValueError(
+            f"levels must be 2, 4, ..., 256 and fit the thresholds: {codes} levels with fold {fold!r} go with "
+            f"{expected} thresholds, not {len(thresholds)}"
+        )
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return fn(x)
+    output: Tensor = _FewBit.apply(x, fn, thresholds, levels, fold, center)
+    return output
+
+
+class _FewBit(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, fn: Elementwise, thresholds: Tensor, levels: Tensor, fold: Fold, center: float
+    ) -> Tensor:
+        codes = _encode(x.reshape(-1), thresholds, len(levels), fold, center)
+        ctx.save_for_backward(pack_bits(codes, len(levels).bit_length() - 1), levels)
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return fn(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        packed, levels = ctx.saved_tensors
+        codes = unpack_bits(packed, len(levels).bit_length() - 1, ctx.shape.numel())
+        slope = _decode(codes, levels, grad.reshape(-1)).view(ctx.shape)
+        return slope.to(ctx.dtype), None, None, None, None, None
+
+
+def _encode(x: Tensor, thresholds: Tensor, codes: int, fold: Fold, center: float) -> Tensor:
+    if len(thresholds) > 15:
+        place = x.to(thresholds.dtype)
+        place = place if fold == "none" else (place - center).abs()
+        code = torch.bucketize(place, thresholds, out_int32=True).to(torch.uint8)
+        return code + (codes // 2) * (x > center).to(torch.uint8) if fold == "odd" else code
+    if x.device.type != "cpu" or torch.compiler.is_compiling():  # fuses into one pass when compiled
+        place = x if fold == "none" else (x - center).abs()
+        code = (codes // 2) * (x > center).to(torch.uint8) if fold == "odd" else torch.zeros_like(x, dtype=torch.uint8)
+        for threshold in thresholds.unbind():
+            code = code + (place > threshold).to(torch.uint8)
+        return code
+    # Comparisons that write floats are three times as fast as those that write booleans.
+    limits = thresholds.tolist()
+    result = torch.empty(x.shape, dtype=torch.uint8)
+    total, hit, place = (torch.empty(min(CHUNK, len(x)), dtype=dtype) for dtype in (torch.float32,) * 2 + (x.dtype,))
+    for start in range(0, len(x), CHUNK):
+        part = x[start : start + CHUNK]
+        total, hit, place = total[: len(part)], hit[: len(part)], place[: len(part)]
+        if fold == "odd":
+            torch.gt(part, center, out=total)
+            total.mul_(codes // 2)
+        else:
+            total.zero_()
+        if fold != "none":
+            torch.abs(torch.sub(part, center, out=place) if center else part, out=place)
+        for limit in limits:
+            torch.gt(part if fold == "none" else place, limit, out=hit)
+            total.add_(hit)
+        result[start : start + CHUNK] = total.to(torch.int16)  # straight to uint8 is slow
+    return result
+
+
+def _decode(codes: Tensor, levels: Tensor, grad: Tensor) -> Tensor:
+    """``levels[codes] * grad``."""
+    if codes.device.type != "cpu" or torch.compiler.is_compiling() or levels.dtype != grad.dtype:
+        return levels[codes.int()].to(grad.dtype) * grad
+    result = torch.empty_like(grad)
+    for start in range(0, len(codes), CHUNK):
+        part = result[start : start + CHUNK]
+        torch.index_select(levels, 0, codes[start : start + CHUNK].int(), out=part)
+        part.mul_(grad[start : start + CHUNK])
+    return result
+
+
+class FewBitActivation(nn.Module):
+    """An activation function that keeps ``bits`` per element for its backward pass.
+
+    The output is exact; the gradient uses the best step function in place of the derivative. Drop it in for an
+    activation that keeps its *input* (GELU, SiLU, ...). One that keeps its output (ReLU, tanh, sigmoid) shares that
+    with a linear layer behind it, and there is nothing to save.
+
+    Args:
+        fn: the activation: a module (GELU by default) or an elementwise function.
+        bits: bits per element, 1 to 8.
+        domain: where the error counts, see `optimal_derivative`.
+        weight: density of the inputs; 1 by default.
+        symmetry: "auto" uses a symmetry of the derivative, "none" does not.
+        table: a step function to use instead of the optimal one.
+
+    Raises:
+        ValueError: as `optimal_derivative`; a table's levels are not ``2 ** bits``.
+    """
+
+    thresholds: Tensor
+    levels: Tensor
+
+    def __init__(
+        self,
+        fn: Elementwise | None = None,
+        bits: int = 3,
+        *,
+        domain: tuple[float, float] | None = None,
+        weight: Elementwise | None = None,
+        symmetry: Literal["auto", "none"] = "auto",
+        table: PiecewiseConstant | None = None,
+    ) -> None:
+        super().__init__()
+        self.fn = nn.GELU() if fn is None else _out_of_place(fn)
+        self.bits = bits
+        if table is None:
+            standard = domain is None and weight is None and symmetry == "auto"
+            table = built_in(repr(self.fn), bits) if standard else None
+        if table is None:
+            # ReLU6's derivative is symmetric about 3
+            domain = domain or ((-7.0, 13.0) if isinstance(self.fn, nn.ReLU6) else (-10.0, 10.0))
+            table = optimal_derivative(self.fn, bits, domain=domain, weight=weight, symmetry=symmetry)
+        if len(table.levels) != 2**bits:
+            raise ValueError(f"table must have {2**bits} levels for {bits} bits, not {len(table.levels)}")
+        self.fold, self.center, self.error = table.fold, table.center, table.error
+        self.register_buffer("thresholds", torch.tensor(table.thresholds, dtype=torch.float32))
+        self.register_buffer("levels", torch.tensor(table.levels, dtype=torch.float32))
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The exact activation."""
+        return few_bit(x, self.fn, self.thresholds, self.levels, self.fold, self.center)
+
+    def extra_repr(self) -> str:
+        """The number of bits and the error of the derivative."""
+        return f"bits={self.bits}, error={self.error:.3g}"
+
+
+class FewBitGELU(FewBitActivation):
+    """GELU with ``bits`` per element kept for the backward pass; ``approximate`` as in `torch.nn.GELU`."""
+
+    def __init__(self, bits: int = 3, approximate: str = "none") -> None:
+        super().__init__(nn.GELU(approximate), bits)
+
+
+class FewBitSiLU(FewBitActivation):
+    """SiLU (swish) with ``bits`` per element kept for the backward pass."""
+
+    def __init__(self, bits: int = 3) -> None:
+        super().__init__(nn.SiLU(), bits)
+
+
+class FewBitMish(FewBitActivation):
+    """Mish with ``bits`` per element kept for the backward pass."""
+
+    def __init__(self, bits: int = 3) -> None:
+        super().__init__(nn.Mish(), bits)
+
+
+class FewBitSoftplus(FewBitActivation):
+    """Softplus with ``bits`` per element kept for the backward pass; ``beta``, ``threshold`` as in torch's."""
+
+    def __init__(self, bits: int = 3, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__(nn.Softplus(beta, threshold), bits)
+
+
+class FewBitTanh(FewBitActivation):
+    """Tanh with ``bits`` per element kept for the backward pass: the sign costs nothing, its derivative is even."""
+
+    def __init__(self, bits: int = 3) -> None:
+        super().__init__(nn.Tanh(), bits)
+
+
+class FewBitReLU(FewBitActivation):
+    """ReLU with its one exact bit kept for the backward pass."""
+
+    def __init__(self, bits: int = 1) -> None:
+        super().__init__(nn.ReLU(), bits)
+
+
+STANDARD: Sequence[nn.Module] = (
+    nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Mish(), nn.Softplus(), nn.Tanh(), nn.Sigmoid(), nn.LogSigmoid(),
+    nn.ELU(), nn.SELU(), nn.Hardswish(), nn.ReLU(), nn.ReLU6(), nn.Hardtanh(), nn.Hardsigmoid(),
+)  # fmt: skip
+"""Activations whose tables for 1 to 4 bits come with the package."""
+
+
+@functools.cache
+def _tables() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(files("neurarium.layers").joinpath("few_bit_tables.json").read_text())
+    return loaded
+
+
+def built_in(name: str, bits: int) -> PiecewiseConstant | None:
+    """The table that comes with the package for an activation named by its ``repr``, or None."""
+    row = _tables().get(f"{name} {bits}")
+    if row is None:
+        return None
+    return PiecewiseConstant(tuple(row["thresholds"]), tuple(row["levels"]), row["error"], row["fold"], row["center"])
+
+
+def _out_of_place(fn: Elementwise) -> Elementwise:
+    if not getattr(fn, "inplace", False):
+        return fn
+    fn = copy.deepcopy(fn)
+    fn.inplace = False  # type: ignore[attr-defined]
+    return fn

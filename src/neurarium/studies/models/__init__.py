@@ -1,1 +1,0 @@
-"""Studies of this room's papers."""
