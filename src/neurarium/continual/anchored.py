@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from neurarium.objectives import QuadraticPenalty
 Mode = Literal["separate", "online"]
 
 
-class AnchoredStrategy(Strategy):
+class AnchoredStrategy(Strategy, ABC):
     """L(theta) + strength / 2 * sum_tasks sum_i F_i (theta_i - theta*_i)^2, with F from a subclass's ``importance``.
 
     A subclass says how much each weight matters; everything else is here. Buffers, frozen parameters and parameters of
@@ -88,8 +88,8 @@ class AnchoredStrategy(Strategy):
             if not self._optimizers:
                 raise ValueError("implicit=True takes its steps after the optimizer's: call attach(optimizer) first")
             with torch.no_grad():
-                return self.strength * self.springs(dict(self.model.named_parameters()))
-        return self.strength * self.springs(dict(self.model.named_parameters()))
+                return self.springs(dict(self.model.named_parameters()), self.strength)
+        return self.springs(dict(self.model.named_parameters()), self.strength)
 
     def end_task(self, loader: Iterable[tuple[Tensor, Tensor]] | None = None) -> None:
         """Anchor the weights where they are, each as strongly as it matters to the task."""

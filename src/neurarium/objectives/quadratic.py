@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -125,12 +125,13 @@ class QuadraticPenalty(nn.Module):
             centre.append(centres[name])
         return found, stiffness, centre
 
-    def forward(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """The penalty, a scalar with a gradient for every anchored parameter (once differentiable).
+    def forward(self, parameters: Mapping[str, Tensor], weight: float = 1.0) -> Tensor:
+        """The penalty times ``weight``, a scalar with a gradient for every anchored parameter (once differentiable).
 
         Args:
             parameters: current values by name (``dict(model.named_parameters())``); more than were anchored are
                 allowed.
+            weight: what to multiply by, at no further cost.
 
         Raises:
             ValueError: an anchored parameter is missing or has another shape.
@@ -138,8 +139,7 @@ class QuadraticPenalty(nn.Module):
         found, stiffness, centre = self.matched(parameters)
         if not found:
             return torch.zeros((), device=self.offset.device)
-        energy = Spring.apply(len(found), *found, *stiffness, *centre)
-        return energy + self.offset.to(energy)
+        return Spring.apply(weight, self.offset, len(found), *found, *stiffness, *centre)
 
     @torch.no_grad()
     def proximal(self, parameters: Mapping[str, Tensor], rate: float) -> None:
@@ -170,26 +170,33 @@ class QuadraticPenalty(nn.Module):
 
 
 class Spring(torch.autograd.Function):
-    """1/2 sum F (theta - m)^2 in three passes over the weights, its gradient in one."""
+    """weight * (1/2 sum F (theta - m)^2 + c) in three passes over the weights, and its gradient in one more."""
 
     @staticmethod
-    def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:
-        parameters, stiffness, centre = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
-        stretch = torch._foreach_sub(parameters, centre)
-        force = torch._foreach_mul(stretch, stiffness)
-        ctx.save_for_backward(*force)
-        ctx.dtypes = [p.dtype for p in parameters]
-        # All terms are positive, so the sum does not cancel; the few partial sums are added in float64.
-        parts = torch.stack([torch.dot(s.reshape(-1), f.reshape(-1)) for s, f in zip(stretch, force)])
-        return (0.5 * parts.sum(dtype=torch.float64 if parts.device.type != "mps" else None)).to(parts.dtype)
+    def forward(ctx: Any, weight: float, offset: Tensor, count: int, *tensors: Tensor) -> Tensor:
+        stretch, force = pull(count, tensors)
+        ctx.save_for_backward(*tensors)
+        ctx.weight, ctx.count, ctx.force = weight, count, force
+        # All terms are positive, so the sums do not cancel.
+        parts = [torch.dot(s.reshape(-1), f.reshape(-1)) for s, f in zip(stretch, force)]
+        return torch.stack(parts).sum().mul_(0.5).add_(offset).mul_(weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        force = list(ctx.saved_tensors)
-        gradients = torch._foreach_mul(force, upstream)
-        cast = [g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes)]
-        return (None, *cast, *([None] * (2 * len(force))))
+        tensors = ctx.saved_tensors
+        # The first backward pass takes the buffers of the forward pass for its gradients; another makes its own.
+        force = ctx.force if ctx.force is not None else pull(ctx.count, tensors)[1]
+        ctx.force = None
+        torch._foreach_mul_(force, ctx.weight * upstream)
+        cast = [f.to(parameter.dtype) for f, parameter in zip(force, tensors)]
+        return (None, None, None, *cast, *([None] * (2 * ctx.count)))
+
+
+def pull(count: int, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Tensor]]:
+    """theta - m and F (theta - m), from ``count`` parameters, as many stiffnesses and as many centres."""
+    stretch = torch._foreach_sub(tensors[:count], tensors[2 * count :])
+    return stretch, list(torch._foreach_mul(stretch, tensors[count : 2 * count]))
 
 
 def changed(name: str, anchored: Tensor, now: Tensor | None) -> str:

@@ -238,4 +238,5 @@ STUDY = Study(
             arms=("backprop", "mono-forward", "forward-forward", "dfa", "last-layer-only"),
         ),
     ],
+    seeds=(3, 5),
 )  # fmt: skip
