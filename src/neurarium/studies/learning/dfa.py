@@ -152,4 +152,5 @@ STUDY = Study(
             arms=("digits-bp", "digits-dfa", "digits-fa", "digits-shallow"),
         ),
     ],
+    seeds=(3, 4),
 )  # fmt: skip
