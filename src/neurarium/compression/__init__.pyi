@@ -1,5 +1,8 @@
 from .account import Account as Account
 from .account import account as account
+from .activation_quantization import ActivationConversion as ActivationConversion
+from .activation_quantization import calibrate as calibrate
+from .activation_quantization import convert_activations as convert_activations
 from .compressor import Compressor as Compressor
 from .lottery import LotteryTicket as LotteryTicket
 from .masking import Masks as Masks

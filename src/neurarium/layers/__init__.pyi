@@ -10,7 +10,7 @@ from .few_bit import FewBitReLU as FewBitReLU
 from .few_bit import FewBitSiLU as FewBitSiLU
 from .few_bit import FewBitSoftplus as FewBitSoftplus
 from .few_bit import FewBitTanh as FewBitTanh
-from .few_bit import few_bit as few_bit
+from .few_bit import few_bit_activation as few_bit_activation
 from .graph_convolution import GraphConvolution as GraphConvolution
 from .graph_convolution import normalized_adjacency as normalized_adjacency
 from .maxout import Maxout as Maxout

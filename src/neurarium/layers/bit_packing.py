@@ -7,11 +7,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 
-def pack_bits(codes: UInt8[Tensor, "codes"], bits: int) -> UInt8[Tensor, "bytes"]:
+def pack_bits(codes: Tensor, bits: int) -> UInt8[Tensor, bytes]:
     """Pack codes below ``2 ** bits``.
 
     Eight codes make a word of ``bits`` bytes. So that every operation runs over contiguous memory, word i holds the
-    codes i, i + M, ..., i + 7 M of the first 8 M = 8 (N // 8), and its bytes lie M apart; the last N mod 8 codes follow.
+    codes i, i + M, ..., i + 7 M of the first 8 M = 8 (N // 8), and its bytes lie M apart. The last N mod 8 codes
+    follow.
 
     Args:
         codes: uint8; a value of ``2 ** bits`` or more spoils its neighbours.
@@ -36,7 +37,7 @@ def pack_bits(codes: UInt8[Tensor, "codes"], bits: int) -> UInt8[Tensor, "bytes"
     return torch.cat(parts) if parts else codes.clone()
 
 
-def unpack_bits(packed: UInt8[Tensor, "bytes"], bits: int, count: int) -> UInt8[Tensor, "codes"]:
+def unpack_bits(packed: Tensor, bits: int, count: int) -> UInt8[Tensor, codes]:
     """The ``count`` codes that `pack_bits` packed.
 
     Raises:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 Fold = Literal["none", "even", "odd"]
 Elementwise = Callable[[Tensor], Tensor]
-Grid = Float[np.ndarray, "points"]
+Grid = Float[np.ndarray, "_"]
 
 GAUSS_NODES, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(4)
 
 
 @dataclass(frozen=True)
 class PiecewiseConstant:
-    """A step function with at most ``2 ** bits`` values, as the codes of `few_bit` see it.
+    """A step function with at most ``2 ** bits`` values, as the codes of `few_bit_activation` see it.
 
     With ``fold="none"`` the code of x is the number of thresholds below x. With "even" it is the number of thresholds
     below abs(x - center). With "odd" that number too, plus half the codes where x > center.

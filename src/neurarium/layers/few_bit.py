@@ -20,11 +20,11 @@ from neurarium.layers.derivative_levels import Elementwise, Fold, PiecewiseConst
 CHUNK = 1 << 16  # elements handled at a time on the CPU, so that temporaries stay in its cache
 
 
-def few_bit(
+def few_bit_activation(
     x: Float[Tensor, "*shape"],
     fn: Elementwise,
-    thresholds: Float[Tensor, "thresholds"],
-    levels: Float[Tensor, "levels"],
+    thresholds: Float[Tensor, thresholds],
+    levels: Float[Tensor, levels],
     fold: Fold = "none",
     center: float = 0.0,
 ) -> Float[Tensor, "*shape"]:
@@ -171,7 +171,7 @@ class FewBitActivation(nn.Module):
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The exact activation."""
-        return few_bit(x, self.fn, self.thresholds, self.levels, self.fold, self.center)
+        return few_bit_activation(x, self.fn, self.thresholds, self.levels, self.fold, self.center)
 
     def extra_repr(self) -> str:
         """The number of bits and the error of the derivative."""
