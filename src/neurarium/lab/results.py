@@ -75,6 +75,7 @@ def save(finding: Finding, folder: Path | None = None) -> Path:
         "arm_seconds": {
             arm: round(sum(o.wall for o in seeds.values()) / len(seeds), 3) for arm, seeds in finding.trials.items()
         },
+        "cpu_seconds": round(sum(o.cpu for o in done), 2),
         "peak_memory": max((o.peak_memory for o in done), default=0),
         "environment": done[0].environment if done else {},
         "fingerprint": finding.fingerprint,
@@ -115,13 +116,13 @@ def overall(claims: list[Mapping[str, Any]]) -> str:
 
 def overview_table(results: Mapping[str, Mapping[str, Any]], known: Mapping[str, Entry] | None = None) -> str:
     """The README's table: a row per paper with its verdicts and cost."""
-    rows = ["| study | paper | claims | seconds |", "|---|---|---|---|"]
+    rows = ["| study | paper | claims | core-seconds |", "|---|---|---|---|"]
     for slug in known if known is not None else entries():
         if slug in results:
             r = results[slug]
             title = f"[{r['title']}](https://arxiv.org/abs/{r['arxiv']}) ({r['year']})" if r["arxiv"] else r["title"]
             rows.append(
-                f"| [`{slug}`](docs/papers/{slug}.md) | {title} | {overall(r['claims'])} | {r['seconds']:.0f} |"
+                f"| [`{slug}`](docs/papers/{slug}.md) | {title} | {overall(r['claims'])} | {r['cpu_seconds']:.0f} |"
             )
     return "\n".join(rows)
 
@@ -139,7 +140,7 @@ def verdict_table(result: Mapping[str, Any]) -> str:
     env = result["environment"]
     machine = f"{env.get('processor', '')}, {env.get('cores', '?')} cores, torch {env.get('torch', '?')}"
     rows.append(
-        f"\nScale `{result['scale']}`, {result['seconds']:.0f} s of trials on {machine}, {result['date']}.{scope}"
+        f"\nScale `{result['scale']}`, {result['cpu_seconds']:.0f} core-seconds on {machine}, {result['date']}.{scope}"
     )
     return "\n".join(rows)
 
