@@ -1,17 +1,21 @@
 """The report: data in, pages out; and the pages in a real headless browser."""
 
+import hashlib
 import json
 import math
 import re
 import shutil
+from importlib.resources import files
 
 import pytest
 
 from neurarium.lab import Bars, Curve, Heatmap, RequestError, Scatter
+from neurarium.lab.claims import interval
 from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site
-from neurarium.lab.site.build import number, script
-from neurarium.lab.site.charts import chart, interval_svg
+from neurarium.lab.site.charts import chart
 from neurarium.lab.site.curves import bands, mean_map, thin
+from neurarium.lab.site.intervals import interval_plot
+from neurarium.lab.site.text import address, duration, file_name, number, script, setting
 
 HOSTILE = '<script>document.title = "broken"</script> & "quotes"'
 
@@ -58,15 +62,26 @@ def bare(slug, room):
     return page(slug, room=room, year=2001, claims=claims, seconds_total=0.0, **empty)
 
 
+def hostile_curves():
+    rows = [{"step": t, "loss": value, "layer": HOSTILE} for t, value in enumerate([1.0, math.nan, -1.0, 2.0, 1.0])]
+    return {HOSTILE: {0: rows, 1: rows}}
+
+
 @pytest.fixture
 def site(tmp_path):
     pages = [
         page(),
         page("second", room="layers", year=2005, title=HOSTILE, summary=HOSTILE, assumption=HOSTILE, scope="mechanism",
-             failures=[("idea", 1, HOSTILE)], stale=True),
+             failures=[("idea", 1, HOSTILE)], stale=True, seconds_total=300.0, curves=hostile_curves(),
+             arms=[ArmRow(HOSTILE, {"rate": HOSTILE}, {"accuracy": (math.nan, None, math.inf, 1)}, 1.0, 1.0)],
+             code_url="javascript:alert(1)"),
         bare("third", "continual"),
     ]  # fmt: skip
     return build_site(pages, tmp_path / "site", version="1").parent
+
+
+def claim(estimate, low, high, margin=0.1, relation=">"):
+    return ClaimRow("c", "s", "p", "undecided", estimate, low, high, margin, relation, 3)
 
 
 def test_bands_are_means_over_seeds_with_students_interval():
@@ -76,6 +91,13 @@ def test_bands_are_means_over_seeds_with_students_interval():
     assert band.mean == [1.0, 5.0]
     assert band.high[0] - band.mean[0] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
     assert (band.low[1], band.high[1]) == (5.0, 5.0)
+    ci = interval([0.0, 1.0, 2.0])
+    assert (band.low[0], band.high[0]) == (ci.low, ci.high)
+
+
+def test_a_band_of_one_seed_has_no_ends():
+    (band,) = bands({4: [{"x": 1, "y": 2.0}]}, "x", "y")
+    assert (band.mean, band.low, band.high) == ([2.0], [None], [None])
 
 
 def test_bands_split_by_series_in_natural_order_and_average_repeats():
@@ -87,51 +109,156 @@ def test_bands_split_by_series_in_natural_order_and_average_repeats():
     assert bands(rows, "x", "nothing") == []
 
 
-def test_maps_and_thinning():
-    rows = {0: [{"x": 0, "y": 0, "v": 1.0}], 1: [{"x": 0, "y": 0, "v": 3.0}, {"x": 1, "y": 0, "v": math.nan}]}
-    assert mean_map(rows, "x", "y", "v") == [(0.0, 0.0, 2.0)]
+def test_seeds_at_different_x_are_interpolated_where_all_reach():
+    rows = {
+        0: [{"x": x, "y": 2.0 * x} for x in (0.0, 1.0, 2.0, 3.0)],
+        1: [{"x": x, "y": 2.0 * x + 1.0} for x in (0.5, 1.5, 2.5)],
+    }
+    (band,) = bands(rows, "x", "y")
+    assert band.x == [0.5, 1.0, 1.5, 2.0, 2.5]
+    assert band.mean == pytest.approx([2.0 * x + 0.5 for x in band.x])
+
+
+def test_a_seed_that_stopped_early_keeps_the_others_points():
+    rows = {0: [{"x": x, "y": 1.0} for x in range(6)], 1: [{"x": x, "y": 3.0} for x in range(3)]}
+    (band,) = bands(rows, "x", "y")
+    assert band.mean == [2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
+
+
+def test_what_is_not_a_number_leaves_a_gap():
+    rows = {0: [{"x": 0, "y": 1.0}, {"x": 1, "y": math.nan}, {"x": 2, "y": "text"}, {"x": None, "y": 1.0}]}
+    (band,) = bands(rows, "x", "y")
+    assert (band.x, band.mean) == ([0.0, 1.0, 2.0], [1.0, None, None])
+
+
+def test_maps_average_seeds_and_order_their_sides():
+    rows = {0: [{"x": 10, "y": "b", "v": 1.0}], 1: [{"x": 10, "y": "b", "v": 3.0}, {"x": 9, "y": "a", "v": math.nan}]}
+    rows[1].append({"x": 9, "y": "a", "v": 4.0})
+    grid = mean_map(rows, "x", "y", "v")
+    assert (grid.x, grid.y) == (["9", "10"], ["b", "a"])
+    assert grid.cells == [(0, 1, 4.0), (1, 0, 2.0)]
+
+
+def test_thinning_keeps_both_ends():
     assert thin(range(1000), 5)[::4] == [0, 999]
+    assert thin([1, 2], 5) == [1, 2]
 
 
 def test_every_kind_of_figure_is_drawn_and_missing_data_is_left_out():
     drawn = [chart(page(), figure) for figure in page().figures]
-    assert [len(figure["charts"]) for figure in drawn] == [1, 2, 1, 1, 2]
+    assert [[panel["kind"] for panel in figure["panels"]] for figure in drawn] == [
+        ["curve"], ["curve", "curve"], ["bars"], ["scatter"], ["heatmap", "heatmap"]
+    ]  # fmt: skip
     assert chart(page(), Curve(x="step", y="unknown")) is None
+    assert chart(page(), Heatmap(x="step", y="layer", value="unknown")) is None
     json.dumps(drawn, allow_nan=False)
-    line = drawn[0]["charts"][0]["option"]["series"][1]
-    assert line["data"][0] == [0.0, pytest.approx(1.02)]
+    plain = drawn[0]["panels"][0]["lines"][0]
+    assert plain["points"][0][:2] == [0.0, pytest.approx(1.02)]
+    assert len(plain["seeds"]) == 3
 
 
 def test_an_arm_has_one_colour_on_a_page():
-    curve, bar = (
-        chart(page(), figure)["charts"][0]["option"]["series"] for figure in (page().figures[0], page().figures[2])
-    )
-    lines = {s["name"]: s["itemStyle"]["color"] for s in curve if s.get("type") == "line"}
-    assert [point["itemStyle"]["color"] for point in bar[0]["data"]] == [lines["plain"], lines["idea"]]
+    curve, _, bars, scatter, _ = (chart(page(), figure)["panels"][0] for figure in page().figures)
+    seen = [
+        [(line["name"], line["colour"]) for line in drawn]
+        for drawn in (curve["lines"], bars["bars"], scatter["points"])
+    ]
+    assert seen[0] == seen[1] == seen[2] == [("plain", "arm-0"), ("idea", "arm-1")]
+    only_idea = chart(page(), Bars(metric="accuracy", arms=("idea",)))["panels"][0]["bars"]
+    assert [bar["colour"] for bar in only_idea] == ["arm-1"]
+
+
+def test_panels_of_a_figure_share_their_axis():
+    first, second = chart(page(), page().figures[1])["panels"]
+    assert first["extent"] == second["extent"]
+
+
+def test_bars_start_at_zero_unless_their_lengths_would_look_alike():
+    def bars(*values):
+        arms = [ArmRow(str(i), {}, {"m": (v, v - 0.01, v + 0.01, 3)}, 1.0, 1.0) for i, v in enumerate(values)]
+        return chart(page(arms=arms), Bars(metric="m"))["panels"][0]["zero"]
+
+    assert bars(0.2, 0.9)
+    assert bars(-0.5, 0.5)
+    assert not bars(0.95, 0.97)
+
+
+def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
+    rows = [{"x": x, "y": y} for x, y in ((0, 1.0), (1, 1.0), (2, 0.0), (3, 10.0))]
+    (panel,) = chart(page(arms=[], curves={"a": {0: rows}}), Curve(x="x", y="y", log_x=True, log_y=True))["panels"]
+    assert [point[:2] for point in panel["lines"][0]["points"]] == [[1.0, 1.0], [2.0, None], [3.0, 10.0]]
+
+
+def position(svg, pattern):
+    return float(re.search(pattern, svg)[1])
 
 
 def test_the_interval_lies_on_the_right_side_of_the_margin():
-    svg = interval_svg(0.3, 0.2, 0.4, 0.1, ">")
-    at = float(re.search(r'cx="([\d.]+)"', svg)[1])
-    assert at > 110
-    assert float(re.search(r'cx="([\d.]+)"', interval_svg(0.0, -0.1, 0.05, 0.1, ">"))[1]) < 110
-    assert interval_svg(None, None, None, 0.1, ">") == ""
+    for estimate, low, high, side in ((0.3, 0.2, 0.4, 1), (0.0, -0.1, 0.05, -1)):
+        svg = interval_plot(claim(estimate, low, high))
+        dot, margin = position(svg, r'circle[^>]*cx="([\d.]+)%'), position(svg, r'class="margin" x1="([\d.]+)%')
+        assert (dot - margin) * side > 0
+    assert interval_plot(claim(None, None, None)) == ""
+    assert interval_plot(claim(math.nan, math.nan, math.nan)) == ""
+
+
+@pytest.mark.parametrize("ends", [(-math.inf, math.inf), (None, None)])
+def test_an_interval_without_bounds_runs_out_of_the_picture(ends):
+    svg = interval_plot(claim(0.3, *ends))
+    assert 'x1="0.00%" x2="100.00%" y1="27"' in svg
+    assert "nan" not in svg
+    assert position(svg, r'circle[^>]*cx="([\d.]+)%') > position(svg, r'class="margin" x1="([\d.]+)%')
+
+
+def test_an_interval_that_is_a_point_on_the_margin_is_drawn():
+    assert "nan" not in interval_plot(claim(0.1, 0.1, 0.1))
 
 
 def test_what_is_embedded_cannot_break_out():
     assert "</script>" not in script({"a": "</script>"})
     assert json.loads(script([1.0, math.nan, math.inf, -math.inf])) == [1.0, None, None, None]
-    assert number(math.inf) == "∞"
-    assert number(None) == "–"
+
+
+def test_numbers_and_times_are_written_for_readers():
+    assert [number(v) for v in (math.inf, None, -0.12345, 123456.0)] == ["∞", "–", "−0.123", "123 456"]
+    assert [duration(v) for v in (0.0, 0.42, 12.3, 200.0, 7500.0)] == ["–", "0.42 s", "12 s", "3 min 20 s", "2 h 5 min"]
+    assert [setting(v) for v in (0.1 + 0.2, (1, 2), True, None)] == ["0.3", "1, 2", "yes", "none"]
+
+
+def test_names_become_files_and_only_safe_addresses_become_links():
+    assert [file_name(n) for n in ("ewc", "../my study", "index")] == ["ewc.html", "my-study.html", "index-study.html"]
+    assert address("file:///a.py") == "file:///a.py"
+    assert address("javascript:alert(1)") == ""
 
 
 def test_links_resolve_and_text_is_escaped(site):
     for file in site.glob("*.html"):
         text = file.read_text(encoding="utf-8")
         assert "<script>document.title" not in text
+        assert "javascript:" not in text
         for target in re.findall(r'(?:href|src)="([^"#]+)"', text):
             if not re.match(r"(https?|data|file):", target):
                 assert (site / target).exists(), target
+
+
+def test_the_chart_library_comes_only_where_something_is_drawn(site, tmp_path):
+    assert "echarts" not in (site / "third.html").read_text(encoding="utf-8")
+    assert "echarts" in (site / "first.html").read_text(encoding="utf-8")
+    bare_site = build_site([bare("only", "continual")], tmp_path / "bare", version="1").parent
+    assert not (bare_site / "echarts.min.js").exists()
+
+
+def test_the_vendored_library_is_the_one_its_note_names():
+    vendor = files("neurarium.lab.site") / "vendor"
+    found = hashlib.sha256((vendor / "echarts.min.js").read_bytes()).hexdigest()
+    assert found in (vendor / "README.md").read_text(encoding="utf-8")
+
+
+def test_two_claims_in_the_same_words_keep_their_own_intervals(tmp_path):
+    twins = [claim(0.3, 0.2, 0.4), claim(-0.7, -0.8, -0.6)]
+    text = build_site([page(claims=twins)], tmp_path, version="1").with_name("first.html").read_text(encoding="utf-8")
+    assert ">0.3</text>" in text
+    assert ">−0.7</text>" in text
 
 
 def test_two_pages_of_one_name_are_refused(tmp_path):
@@ -169,8 +296,12 @@ def tab(browser):
     context.close()
 
 
+def expect_drawn(tab, count):
+    tab.wait_for_function("count => document.querySelectorAll('.chart[data-drawn]').length === count", arg=count)
+
+
 def titles(tab):
-    return [cell.inner_text() for cell in tab.locator("#papers tbody tr:not([hidden]) td:first-child a").all()]
+    return [cell.inner_text() for cell in tab.locator("#papers tbody tr:not([hidden]) th:first-child a").all()]
 
 
 def test_overview_sorts_searches_and_filters(tab, site):
@@ -193,23 +324,78 @@ def test_overview_sorts_searches_and_filters(tab, site):
     assert len(titles(tab)) == 2
 
 
+def test_a_table_sorts_numbers_as_numbers_and_leaves_what_is_missing_last(tab, site):
+    tab.goto((site / "index.html").as_uri())
+    heading = tab.get_by_role("button", name="Cost")
+    heading.click()
+    assert titles(tab) == ["Paper first", HOSTILE, "Paper third"]
+    heading.focus()
+    tab.keyboard.press("Enter")
+    assert titles(tab) == [HOSTILE, "Paper first", "Paper third"]
+    assert tab.locator("#papers th[aria-sort=descending]").inner_text().startswith("Cost")
+    for name in ("Paper", "Room", "Claims"):
+        tab.get_by_role("button", name=re.compile(f"^{name}")).click()
+        assert len(titles(tab)) == 3
+
+
 def test_pages_draw_their_figures_in_light_and_dark(tab, site):
     tab.goto((site / "index.html").as_uri())
-    tab.get_by_role("link", name="Paper first").click()
+    tab.get_by_role("link", name="Paper first").first.click()
+    tab.wait_for_url("**/first.html")
+    expect_drawn(tab, 7)
     assert tab.title() == "Paper first · Neurarium"
-    assert tab.locator(".chart:has(canvas)").count() == 7
     light = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-    before = tab.locator(".chart canvas").first.screenshot()
+    before = tab.locator(".chart").first.screenshot()
     tab.click("#theme")
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != light
-    assert tab.locator(".chart canvas").first.screenshot() != before
-    tab.get_by_role("button", name="seconds").click()
+    assert tab.locator(".chart").first.screenshot() != before
+    tab.reload()
+    assert tab.get_attribute("#theme", "aria-pressed") == "true"
     tab.locator(".chart").first.hover()
 
 
+def test_a_legend_hides_an_arm_and_every_seed_can_be_shown(tab, site):
+    tab.goto((site / "first.html").as_uri())
+    expect_drawn(tab, 7)
+    figure = tab.locator("figure").first
+    lines = figure.locator("svg path")
+    before = lines.count()
+    figure.locator(".seeds input").check()
+    assert lines.count() > before
+    button = figure.get_by_role("button", name="idea")
+    button.focus()
+    tab.keyboard.press("Space")
+    assert button.get_attribute("aria-pressed") == "false"
+    figure.locator(".seeds input").uncheck()
+    assert lines.count() < before
+
+
+def test_hostile_names_and_numbers_are_drawn(tab, site):
+    tab.goto((site / "second.html").as_uri())
+    expect_drawn(tab, 2)  # the two curves; neither accuracy nor sizes are finite there
+    tab.locator(".chart").first.hover()
+    assert tab.title() == f"{HOSTILE} · Neurarium"
+
+
+def test_print_is_light_and_unfolded(tab, site):
+    tab.goto((site / "second.html").as_uri())
+    tab.click("#theme")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate("[document.documentElement.dataset.theme, document.querySelector('#failures').open]") == [
+        "light",
+        True,
+    ]
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate("[document.documentElement.dataset.theme, document.querySelector('#failures').open]") == [
+        "dark",
+        False,
+    ]
+
+
+@pytest.mark.parametrize("width", [320, 360])
 @pytest.mark.parametrize("name", ["index", "first", "second", "third"])
-def test_pages_fit_a_telephone(tab, site, name):
-    tab.set_viewport_size({"width": 360, "height": 640})
+def test_pages_fit_a_telephone(tab, site, name, width):
+    tab.set_viewport_size({"width": width, "height": 640})
     tab.goto((site / f"{name}.html").as_uri())
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.title() != "broken"

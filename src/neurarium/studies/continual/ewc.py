@@ -7,14 +7,15 @@ different share little Fisher information near the input and more near the outpu
 where that information is small. Its Atari results need months of frames and are not tested here.
 
 Small: ten permutations of 6,000 images, a 784-200-200-10 network, SGD with momentum, two epochs per task. (Five tasks
-of three epochs were looked at first, on seed 100: plain SGD forgets so little of them, 0.82 on average at the end,
-that no method can be told from another.) All arms of a seed share permutations, first weights and order of batches;
-``joint`` sees all tasks at once for as many steps. The strengths of ``l2`` (of 3e-4, 1e-3, 3e-3 and 1e-2) and ``ewc``
-(of 1, 3, 10, 30 and 100) are the best by mean accuracy on seed 100, outside the seeds that are run; ``ewc-online``
-uses that of ``ewc``. ``dropout`` keeps each task's best epoch on held-out images. ``overlap-8`` and ``overlap-26``
-learn MNIST and then a copy with a central square permuted; ``noise`` perturbs a network trained on one task;
-``strengths`` runs EWC over a range of strengths; the ``split`` arms learn two digits at a time with one shared head,
-where EWC is known to fail, and carry no claim. Paper: ten tasks of 50,000 images, 20 epochs each.
+of three epochs were looked at first, on seed 100: plain SGD ends at 0.81 there, the best L2 at 0.84 and the best EWC at
+0.87, a lead over SGD of 0.06 and so below the margin of 0.08; the margins stayed, the stream got longer.) All arms of a
+seed share permutations, first weights and order of batches; ``joint`` sees all tasks at once for as many steps. The
+strengths of ``l2`` (of 3e-4, 1e-3, 3e-3 and 1e-2) and ``ewc`` (of 1, 3, 10, 30 and 100) are the best by mean accuracy
+on seed 100, outside the seeds that are run; ``ewc-online`` uses that of ``ewc``. ``dropout`` keeps each task's best
+epoch on held-out images. ``overlap-8`` and ``overlap-26`` learn MNIST and then a copy with a central square permuted;
+``noise`` perturbs a network trained on one task; ``strengths`` runs EWC over a range of strengths; the ``split`` arms
+learn two digits at a time with one shared head, where EWC is known to fail, and carry no claim. Paper: ten tasks of
+50,000 images, 20 epochs each.
 """
 
 from __future__ import annotations
