@@ -164,6 +164,8 @@ def test_an_arm_has_one_colour_on_a_page():
         for drawn in (curve["lines"], bars["bars"], scatter["points"])
     ]
     assert seen[0] == seen[1] == seen[2] == [("plain", "arm-0"), ("idea", "arm-1")]
+    symbols = [[line["symbol"] for line in lines] for lines in (curve["lines"], scatter["points"])]
+    assert symbols == [["circle", "rect"]] * 2
     only_idea = chart(page(), Bars(metric="accuracy", arms=("idea",)))["panels"][0]["bars"]
     assert [bar["colour"] for bar in only_idea] == ["arm-1"]
 
@@ -200,6 +202,14 @@ def test_the_interval_lies_on_the_right_side_of_the_margin():
         assert (dot - margin) * side > 0
     assert interval_plot(claim(None, None, None)) == ""
     assert interval_plot(claim(math.nan, math.nan, math.nan)) == ""
+
+
+def test_the_tint_covers_the_side_where_the_claim_holds():
+    above, below = (interval_plot(claim(0.3, 0.2, 0.4, relation=relation)) for relation in "><")
+    margin = position(above, r'class="margin" x1="([\d.]+)%')
+    assert position(above, r'class="holds" x="([\d.]+)%') == margin
+    assert position(below, r'class="holds" x="([\d.]+)%') == 0.0
+    assert position(below, r'class="holds"[^>]*width="([\d.]+)%') == margin
 
 
 @pytest.mark.parametrize("ends", [(-math.inf, math.inf), (None, None)])
@@ -345,10 +355,10 @@ def test_pages_draw_their_figures_in_light_and_dark(tab, site):
     expect_drawn(tab, 7)
     assert tab.title() == "Paper first · Neurarium"
     light = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-    before = tab.locator(".chart").first.screenshot()
+    before = tab.locator(".chart svg").first.inner_html()
     tab.click("#theme")
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != light
-    assert tab.locator(".chart").first.screenshot() != before
+    assert tab.locator(".chart svg").first.inner_html() != before  # lines and axes in the colours of the dark page
     tab.reload()
     assert tab.get_attribute("#theme", "aria-pressed") == "true"
     tab.locator(".chart").first.hover()

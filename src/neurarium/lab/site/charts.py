@@ -92,8 +92,9 @@ def _named(series: str, name: str) -> str:
 
 
 def _series_colours(names: Sequence[str]) -> dict[str, str]:
-    """Shades along a scale for numbers, which have an order, and for more values than there are colours."""
-    ordered = all(natural(name)[0] == 0 for name in names) and len(names) > 2
+    """Shades along a scale for what has an order (5, 6, 7; "task 1", "task 2") or outnumbers the colours."""
+    numbered = all(name[-1:].isdigit() for name in names) and len({natural(name)[:2] for name in names}) == 1
+    ordered = numbered and len(names) > 2
     if not ordered and len(names) <= COLOURS:
         return {name: f"arm-{i}" for i, name in enumerate(names)}
     return {name: f"shade-{round(i * (SHADES - 1) / max(len(names) - 1, 1))}" for i, name in enumerate(names)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from neurarium.lab.claims import interval
 
 Rows = Sequence[Mapping[str, Any]]
+_ENDING = re.compile(r"(.*?)(\d*)", re.DOTALL)
 MOST_POINTS = 240
 """Points of a line; more than a screen can show only makes the page heavy."""
 
@@ -116,9 +118,13 @@ def label(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def natural(name: str) -> tuple[int, float, str]:
-    """Key that sorts numbers by size before text by the alphabet."""
-    return (*_in_order(name), name)
+def natural(name: str) -> tuple[int, str, float, str]:
+    """Key that sorts numbers by size, then text by the alphabet with a number at its end by size ("task 10")."""
+    kind, size = _in_order(name)
+    if kind == 0:
+        return (0, "", size, name)
+    stem, digits = _ENDING.fullmatch(name).groups()  # type: ignore[union-attr]  # it matches any text
+    return (1, stem, float(digits or -1), name)
 
 
 def _in_order(name: str) -> tuple[int, float]:

@@ -7,7 +7,7 @@ const font = getComputedStyle(document.body).fontFamily;
 function short(value) { // as in the tables
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const text = size >= 1e6 || (size > 0 && size < 1e-3) ? value.toExponential(1).replace("e+", "e") : `${+value.toPrecision(4)}`;
+  const text = size >= 1e6 || (size > 0 && size < 1e-3) ? value.toExponential(1).replace(".0e", "e").replace("e+", "e") : `${+value.toPrecision(4)}`;
   return text.replace("-", "−");
 }
 const plain = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -59,6 +59,7 @@ function drawCurve(panel, state, style) {
   const lines = panel.lines.filter((line) => !state.hidden.has(line.name));
   const xs = panel.lines.flatMap((line) => line.points.map((p) => p[0]));
   const across = { min: Math.min(...xs), max: Math.max(...xs) };
+  const dots = panel.lines.every((line) => line.points.length <= 20);
   const series = [{ type: "line", silent: true, symbol: "none", lineStyle: { opacity: 0 }, data: panel.extent.map((y) => [across.min, y]) }];
   for (const line of lines) {
     const colour = css(`--${line.colour}`);
@@ -68,7 +69,7 @@ function drawCurve(panel, state, style) {
     series.push(bandSeries(line, colour));
     series.push({
       type: "line", name: line.name, data: line.points.map((p) => [p[0], p[1]]), z: 3, symbol: line.symbol, symbolSize: 6,
-      showSymbol: line.points.length < 15, lineStyle: { color: colour, width: 2, type: line.dash }, itemStyle: { color: colour },
+      showSymbol: dots, lineStyle: { color: colour, width: 2, type: line.dash }, itemStyle: { color: colour },
     });
   }
   const flat = across.min === across.max ? {} : across;
