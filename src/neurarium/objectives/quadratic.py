@@ -195,8 +195,8 @@ class Spring(torch.autograd.Function):
 
 def pull(count: int, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Tensor]]:
     """theta - m and F (theta - m), from ``count`` parameters, as many stiffnesses and as many centres."""
-    stretch = torch._foreach_sub(tensors[:count], tensors[2 * count :])
-    return stretch, list(torch._foreach_mul(stretch, tensors[count : 2 * count]))
+    stretch = torch._foreach_sub(tensors[:count], tensors[2 * count :])  # type: ignore[call-overload]
+    return stretch, list(torch._foreach_mul(stretch, tensors[count : 2 * count]))  # type: ignore[arg-type]
 
 
 def changed(name: str, anchored: Tensor, now: Tensor | None) -> str:
