@@ -1,5 +1,6 @@
 """The engine: same numbers everywhere, nothing finished is lost, failures are contained."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -149,6 +150,16 @@ def test_a_store_of_the_future(tmp_path):
         Store(tmp_path / "s.sqlite")
 
 
+def stored(home):
+    if not (home / "store.sqlite").exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(home / "store.sqlite", timeout=60)) as connection:
+        try:
+            return connection.execute("SELECT count(*) FROM trials").fetchone()[0]
+        except sqlite3.OperationalError:  # the table is not there yet
+            return 0
+
+
 def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(tmp_path, store):
     home = tmp_path / "home"
     command = [
@@ -166,11 +177,13 @@ def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(tmp_path, st
     ]
     environment = {**os.environ, "NEURARIUM_HOME": str(home)}
     finished: dict[str, float] = {}
-    for moment in (1.9, 2.4, 3.1):
+    for enough in (1, 4, 7):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )  # fmt: skip
-        time.sleep(moment)
+        deadline = time.monotonic() + 60
+        while stored(home) < enough and time.monotonic() < deadline:
+            time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if (home / "store.sqlite").exists():
@@ -180,6 +193,7 @@ def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(tmp_path, st
             assert finished.items() <= now.items()  # what was there is there, and was not run a second time
             finished = now
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert len(finished) >= 7
     resumed = Store(home / "store.sqlite")
     rows = list(resumed.all())
     resumed.close()
