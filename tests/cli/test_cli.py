@@ -122,6 +122,37 @@ def test_compare_on_a_users_table_and_model(cli, tmp_path, monkeypatch):
     assert (tmp_path / "site" / "index.html").exists()
 
 
+def test_compare_strategies_on_a_stream(cli):
+    words = ("compare", "--data", "digits", "--stream", "split", "--strategies", "finetune,replay,joint", "--jobs", "0")
+    code, out, err = cli(*words, "--seeds", "2", "--epochs", "10", "--batch-size", "16", "--json")
+    assert code == 0, err
+    arms = json.loads(out)["arms"]
+    assert arms["finetune"]["forgetting"]["mean"] > 0.5
+    assert arms["replay"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"] + 0.3
+    assert arms["joint"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"]
+    assert arms["replay"]["extra_bytes"]["mean"] > 500 * 64 * 4 > arms["finetune"]["extra_bytes"]["mean"] == 0
+
+
+def test_of_all_rules_those_that_do_not_fit_are_left_out_and_named(cli, tmp_path, monkeypatch):
+    (tmp_path / "plainnet.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, inputs, outputs):\n"
+        "        super().__init__()\n"
+        "        self.weight = nn.Parameter(0.01 * __import__('torch').randn(inputs, outputs))\n"
+        "    def forward(self, x):\n"
+        "        return x @ self.weight\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ("compare", "--data", "iris", "--model", "plainnet:Net", "--epochs", "1", "--seeds", "1", "--jobs", "0")
+    code, _, err = cli(*words, "--rules", "all")
+    assert code == 0, err
+    assert "left out mono-forward: " in err
+    code, _, err = cli(*words, "--rules", "mono-forward")
+    assert code == 2
+    assert "mono-forward cannot train this model" in err
+
+
 def test_report_writes_a_page_for_every_study(cli, tmp_path):
     code, out, _ = cli("report", tmp_path / "site", "--json")
     assert code == 0
@@ -235,6 +266,14 @@ def bad_requests():
         (["compare", "--data", "digits", "--model", "torch.nn:ReLU"], "torch.nn:ReLU"),
         (["compare", "--data", "digits", "--model", "torch.nn:Linear", "--target", "y"], "target"),
         (["compare", "--data", "digits", "--device", "abacus"], "abacus"),
+        (["compare", "--data", "digits", "--stream", "splitt"], "split"),
+        (["compare", "--data", "digits", "--stream", "split", "--tasks", "3"], "number of classes, 10"),
+        (["compare", "--data", "digits", "--stream", "split", "--tasks", "0"], "tasks"),
+        (["compare", "--data", "digits", "--stream", "split", "--strategies", "finetun"], "finetune"),
+        (["compare", "--data", "digits", "--stream", "split", "--strategies", ","], "strategy"),
+        (["compare", "--data", "digits", "--stream", "split", "--strength", "-1"], "strength"),
+        (["compare", "--data", "diabetes", "--stream", "permuted"], "classes"),
+        (["compare", "--data", "wine", "--stream", "rotated", "--tasks", "2"], "images"),
     ]
 
 

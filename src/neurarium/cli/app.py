@@ -196,7 +196,11 @@ def compare(
     target: options.Target = "",
     model: options.Model = "mlp",
     rules: options.Rules = "all",
-    epochs: options.Epochs = 5,
+    stream: options.Stream = None,
+    strategies: options.Strategies = "all",
+    tasks: options.Tasks = 5,
+    strength: options.Strength = 0.0,
+    epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
     learning_rate: options.LearningRate = 0.0,
     seeds: options.Seeds = 3,
@@ -208,28 +212,50 @@ def compare(
     site: options.CompareSite = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare learning rules on your own data and model: accuracy with interval, seconds, memory, parameters.
+    """Compare learning rules, or continual-learning strategies, on your own data and model.
 
-    The model is a function or class of yours; one with parameters is called with (in_features, out_features).
+    Rules: accuracy with interval, seconds, memory of a step, parameters. With --stream the data become a stream of
+    tasks, and strategies are compared: final accuracy, forgetting, transfer, seconds, memory. The model is a function
+    or class of yours; one with parameters is called with (in_features, out_features).
 
     Examples: neurarium compare --data mnist-small --rules backprop,dfa ·
-    neurarium compare --data mine.csv --target y --model mypkg.nets:build --rules all
+    neurarium compare --data mine.csv --target y --model mypkg.nets:build --rules all ·
+    neurarium compare --data mnist-small --stream split --strategies all
     """
     from neurarium.cli.running import Engine, show_finding
     from neurarium.lab.runner import Request
-    from neurarium.studies.compare import Settings, study
+    from neurarium.studies import compare as by_rule
+    from neurarium.studies import compare_strategies as by_strategy
 
-    for name, number in (("epochs", epochs), ("batch-size", batch_size)):
+    epochs = epochs if epochs is not None else 5 if stream is None else 2
+    for name, number in (("epochs", epochs), ("batch-size", batch_size), ("tasks", tasks)):
         if number < 1:
             raise RequestError(f"--{name} must be at least 1, not {number}")
-    if not 0 <= learning_rate < float("inf"):
-        raise RequestError(f"--learning-rate must be a positive number, not {learning_rate}")
-    base = Settings(data, target, model, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    for name, amount in (("learning-rate", learning_rate), ("strength", strength)):
+        if not 0 <= amount < float("inf"):
+            raise RequestError(f"--{name} must be a positive number, not {amount}")
     engine = Engine(jobs, ray, Request("small", seeds, fresh=fresh, device=device, threads=threads), quiet=as_json)
-    entry, definition, sources = study(base, [name for name in rules.split(",") if name])
+    if stream is None:
+        by_rules = by_rule.Settings(
+            data, target, model, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+        )
+        entry, definition, sources, left_out = by_rule.study(by_rules, names(rules))
+    else:
+        by_strategies = by_strategy.Settings(
+            data, stream, tasks, target, model, strength=strength, epochs=epochs, batch_size=batch_size,
+            learning_rate=learning_rate or 0.01,
+        )  # fmt: skip
+        entry, definition, sources, left_out = by_strategy.study(by_strategies, names(strategies))
+    for slug, reason in left_out.items():
+        engine.console.print(f"left out {slug}: {reason}", markup=False)
     finding = engine.run(entry, definition, sources)
     show_finding(finding, as_json, site)
     raise_failures([finding])
+
+
+def names(words: str) -> list[str]:
+    """``"a,b"`` as a list."""
+    return [name for name in words.split(",") if name]
 
 
 @app.command()

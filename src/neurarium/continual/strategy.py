@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 Task = Any
 """What names a task: a number, a string, whatever the model's ``set_task`` understands."""
@@ -18,6 +19,7 @@ class Strategy(nn.Module):
     """A way to learn tasks one after another, wrapped around the user's model. It does nothing unless a subclass does.
 
     ```
+    strategy.attach(optimizer)
     for task, loader in enumerate(stream):
         strategy.begin_task(task)
         for x, y in loader:
@@ -49,6 +51,10 @@ class Strategy(nn.Module):
         self.task = task
         for module in self._switches():
             module.set_task(task)
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle | None:
+        """Let the strategy know the optimizer, for those that change its steps; the handle's ``remove()`` ends it."""
+        return None
 
     def observe(self, x: Any, y: Tensor) -> None:
         """A batch was trained on."""

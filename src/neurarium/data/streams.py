@@ -68,14 +68,17 @@ def permuted_square(split: Split, size: int, seed: int = 0) -> Split:
     return renamed(permute_positions(split, order), split, f"central {size} x {size} permuted")
 
 
-def split_stream(split: Split, classes_per_task: int = 2, *, relabel: bool = False) -> list[Split]:
-    """Tasks that each hold some of the classes, in label order (split MNIST: 0/1, 2/3, ...).
+def split_stream(
+    split: Split, classes_per_task: int = 2, *, relabel: bool = False, order_seed: int | None = None
+) -> list[Split]:
+    """Tasks that each hold some of the classes (split MNIST: 0/1, 2/3, ...).
 
     Args:
         split: data for classification.
         classes_per_task: how many classes each task holds; must divide the number of classes.
         relabel: number the classes of each task from 0 (one head per task, or one shared small head); otherwise
             labels and ``classes`` stay those of the whole set.
+        order_seed: of the order in which the classes come; label order by default.
 
     Raises:
         DataError: the split has no classes, or they cannot be shared out evenly.
@@ -85,23 +88,27 @@ def split_stream(split: Split, classes_per_task: int = 2, *, relabel: bool = Fal
         raise DataError(f"{split.name or 'the split'} has no classes to split by")
     if not 1 <= classes_per_task <= total or total % classes_per_task:
         raise DataError(f"classes_per_task must divide the number of classes, {total}, unlike {classes_per_task}")
+    order = torch.arange(total)
+    if order_seed is not None:
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(order_seed))
     stream = []
-    for first in range(0, total, classes_per_task):
-        last = first + classes_per_task
-        shift = first if relabel else 0
+    for members in order.split(classes_per_task):
+        label = torch.arange(total)
+        if relabel:
+            label[members] = torch.arange(classes_per_task)
 
-        def choose(part: Arrays, first: int = first, last: int = last, shift: int = shift) -> Arrays:
-            chosen = part[(part.y >= first) & (part.y < last)]
-            return Arrays(chosen.x, chosen.y - shift)
+        def choose(part: Arrays, members: Tensor = members, label: Tensor = label) -> Arrays:
+            chosen = part[torch.isin(part.y, members.to(part.y.device))]
+            return Arrays(chosen.x, label.to(part.y.device)[chosen.y])
 
         task = dataclasses.replace(
             split,
             train=choose(split.train),
             validation=choose(split.validation),
             test=choose(split.test),
-            classes=split.classes[first:last] if relabel else split.classes,
+            classes=tuple(split.classes[c] for c in members) if relabel else split.classes,
         )
-        stream.append(renamed(task, split, f"classes {first}-{last - 1}"))
+        stream.append(renamed(task, split, f"classes {', '.join(split.classes[c] for c in members)}"))
     return stream
 
 

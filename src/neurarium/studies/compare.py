@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -84,12 +85,17 @@ def trial(settings: Settings, run: Run) -> Metrics:
 
 def rules() -> dict[str, type[LearningRule]]:
     """Every learning rule of the room by slug."""
-    found = (getattr(neurarium.learning, name) for name in dir(neurarium.learning))
-    kinds = [kind for kind in found if inspect.isclass(kind) and issubclass(kind, LearningRule)]
-    return {kind.slug: kind for kind in kinds if not inspect.isabstract(kind)}
+    return {kind.slug: kind for kind in members(neurarium.learning, LearningRule)}
 
 
-def load_scaled(settings: Settings) -> Split:
+def members(room: ModuleType, base: type) -> list[Any]:
+    """The room's public, concrete classes of a kind."""
+    found = (getattr(room, name) for name in dir(room))
+    kinds = [kind for kind in found if inspect.isclass(kind) and issubclass(kind, base) and kind is not base]
+    return [kind for kind in kinds if not inspect.isabstract(kind)]
+
+
+def load_scaled(settings: Any, flat: bool = True) -> Split:
     """The data, standardised on the training examples; one vector per example for the built-in model."""
     split = load(settings.data, target=settings.target or None)
     if not len(split.validation):  # a set with a published split: a tenth of its training examples are held out
@@ -97,7 +103,7 @@ def load_scaled(settings: Settings) -> Split:
         cut = len(shuffled) // 10
         split = dataclasses.replace(split, train=shuffled[cut:], validation=shuffled[:cut])
     split = split.scaled()
-    return split.flat() if settings.model == "mlp" else split
+    return split.flat() if flat and settings.model == "mlp" else split
 
 
 def loss_for(split: Split) -> Any:
@@ -170,28 +176,33 @@ def named_object(name: str) -> Any:
     return getattr(module, attribute)
 
 
-def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path]]:
-    """The study that compares rules, its entry, and the further files it depends on.
+def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path], dict[str, str]]:
+    """The study that compares rules, its entry, the further files it depends on, and who was left out and why.
+
+    Of "all" rules those that cannot train this model are left out.
 
     Raises:
-        RequestError: a rule does not exist, or cannot train this model on these data; the reason is the rule's own.
+        RequestError: a rule does not exist or, asked for by name, cannot train this model on these data.
     """
     known = rules()
     if not names:
         raise RequestError(f"name at least one rule, or 'all': {', '.join(known)}")
-    chosen = list(known) if list(names) == ["all"] else [closest(name, known, "rule") for name in names]
-    path = Path(base.data).expanduser()
-    if path.is_file():
-        base = dataclasses.replace(
-            base, data=str(path.absolute()), digest=hashlib.sha256(path.read_bytes()).hexdigest()
-        )
+    everything = list(names) == ["all"]
+    chosen = list(known) if everything else [closest(name, known, "rule") for name in names]
+    name = Path(base.data).name
+    base = identified(base)
     split = load_scaled(base)
+    left_out = {}
     for slug in chosen:
-        check(known[slug], build_model(base.model, split), split)
-    arms = {slug: dataclasses.replace(base, rule=slug) for slug in chosen}
+        reason = refusal(known[slug], build_model(base.model, split), split)
+        if reason and not (everything and slug != "backprop"):
+            raise RequestError(f"rule {slug} cannot train this model on these data: {reason}")
+        if reason:
+            left_out[slug] = reason
+    arms = {slug: dataclasses.replace(base, rule=slug) for slug in chosen if slug not in left_out}
     metric = "accuracy" if split.classes else "r2"
     definition = Study(
-        paper=Paper(f"Learning rules on {path.name}", "", 2026),
+        paper=Paper(f"Learning rules on {name}", "", 2026),
         trial=trial,
         arms=arms,
         figures=[
@@ -199,17 +210,31 @@ def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path
             Scatter(title=f"Test {metric} against cost", x="training_seconds", y=metric),
         ],
     )
-    sources = [] if base.model == "mlp" else [Path(inspect.getfile(sys.modules[base.model.partition(":")[0]]))]
-    sources += [Path(inspect.getfile(known[slug])) for slug in chosen]
-    here = Path(__file__).resolve()
-    return Entry("compare", "", "neurarium.studies.compare", here), definition, sources
+    sources = sources_of(base.model, [known[slug] for slug in arms])
+    return Entry("compare", "", "neurarium.studies.compare", Path(__file__).resolve()), definition, sources, left_out
 
 
-def check(rule_class: type[LearningRule], model: nn.Module, split: Split) -> None:
-    """Try a rule on two examples, so that one that does not fit is named before anything has run."""
+def identified(settings: Any) -> Any:
+    """The settings with a data file's absolute path and SHA-256."""
+    path = Path(settings.data).expanduser()
+    if not path.is_file():
+        return settings
+    return dataclasses.replace(
+        settings, data=str(path.absolute()), digest=hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+
+
+def sources_of(model: str, components: Sequence[type]) -> list[Path]:
+    """Files that the trials depend on beside this one: the user's model and the components compared."""
+    own = [] if model == "mlp" else [Path(inspect.getfile(sys.modules[model.partition(":")[0]]))]
+    return [*own, *(Path(inspect.getfile(component)) for component in components)]
+
+
+def refusal(rule_class: type[LearningRule], model: nn.Module, split: Split) -> str:
+    """Why a rule cannot train on these data, tried on a few examples before anything has run; empty if it can."""
     try:
         rule = rule_class(model, loss_for(split))
         rule.assign_credit(split.train.x[:4], split.train.y[:4])
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f"rule {rule_class.slug} cannot train this model on these data: {first}") from error
+        return str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+    return ""

@@ -1,9 +1,4 @@
-"""Two ranks give what one process gives on the joined batch, for every rule; evaluation and the loop."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Evaluation and the loop. (Two ranks against one process: the composition tests of all rules.)"""
 
 import pytest
 import torch
@@ -12,48 +7,6 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.learning import Backprop
 from neurarium.training import evaluate, fit
-
-WORKER = """
-import sys, torch, torch.distributed as dist
-from torch import nn
-from torch.nn.functional import cross_entropy
-import neurarium.learning as room
-from neurarium.testing.contract import blobs
-from neurarium.training import all_reduce_gradients, broadcast_state
-
-dist.init_process_group("gloo")
-rank = dist.get_rank()
-x, y = blobs(examples=64)
-mine = slice(rank * 32, rank * 32 + 32)
-for name in ("Backprop", "DirectFeedbackAlignment"):
-    torch.manual_seed(rank)  # ranks begin apart
-    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3))
-    rule = getattr(room, name)(model, cross_entropy)
-    rule.assign_credit(x[mine], y[mine])  # lazily sized buffers exist from here on
-    rule.zero_grad()
-    broadcast_state(rule)
-    rule.assign_credit(x[mine], y[mine])
-    all_reduce_gradients(rule.parameters())
-    shared = {n: p.grad.clone() for n, p in rule.named_parameters()}
-    rule.zero_grad()
-    rule.assign_credit(x, y)
-    for n, p in rule.named_parameters():
-        assert torch.allclose(shared[n], p.grad, atol=1e-6), (name, n)
-if rank == 0:
-    print("ranks agree with one process")
-dist.destroy_process_group()
-"""
-
-
-def test_two_ranks_equal_one_process_on_the_joined_batch(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)],
-        capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-    )  # fmt: skip
-    assert "ranks agree with one process" in done.stdout, done.stderr[-2000:]
 
 
 def problem():
