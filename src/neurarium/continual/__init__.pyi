@@ -1,8 +1,12 @@
 from .accuracy_matrix import AccuracyMatrix as AccuracyMatrix
 from .anchored import AnchoredStrategy as AnchoredStrategy
+from .approximate_index import ApproximateIndex as ApproximateIndex
 from .ewc import EWC as EWC
 from .l2_anchor import L2Anchor as L2Anchor
 from .learn_stream import learn_stream as learn_stream
 from .replay import Replay as Replay
 from .strategy import Finetune as Finetune
 from .strategy import Strategy as Strategy
+from .vector_store import VectorStore as VectorStore
+from .visual_memory import Explanation as Explanation
+from .visual_memory import VisualMemory as VisualMemory

@@ -18,6 +18,10 @@ from .peakiness import peakiness as peakiness
 from .perturbation import PerturbationCurve as PerturbationCurve
 from .perturbation import perturbation_curve as perturbation_curve
 from .result import ProbeResult as ProbeResult
+from .retrieval import KnnAccuracyCurve as KnnAccuracyCurve
+from .retrieval import MemoryScaling as MemoryScaling
+from .retrieval import knn_accuracy_curve as knn_accuracy_curve
+from .retrieval import memory_scaling as memory_scaling
 from .trajectory import Trajectory as Trajectory
 from .trajectory import TrajectoryRecorder as TrajectoryRecorder
 from .unit_alignment import align_units as align_units

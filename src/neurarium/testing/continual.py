@@ -41,9 +41,9 @@ def _build(strategy_class: type[Strategy], make: Callable[[], nn.Module]) -> Str
 
 def _train(strategy: Strategy, seed: int) -> list[tuple[Tensor, Tensor]]:
     loader = [blobs(seed=seed)]
-    rule = Backprop(strategy.model, cross_entropy)
-    optimizer = torch.optim.SGD(rule.parameters(), 0.05)
-    fit(rule, loader, optimizer, epochs=5, penalties=[strategy.penalty])
+    if any(p.requires_grad for p in strategy.model.parameters()):  # one with a frozen encoder learns by observing
+        rule = Backprop(strategy.model, cross_entropy)
+        fit(rule, loader, torch.optim.SGD(rule.parameters(), 0.05), epochs=5, penalties=[strategy.penalty])
     for x, y in loader:
         strategy.observe(x, y)
     return loader
