@@ -1,7 +1,11 @@
 from .alignment import Alignment as Alignment
 from .alignment import alignment as alignment
+from .cka import CkaMatrix as CkaMatrix
+from .cka import cka_matrix as cka_matrix
 from .early_stop import EarlyStop as EarlyStop
 from .early_stop import early_stop as early_stop
+from .error_consistency import ErrorConsistency as ErrorConsistency
+from .error_consistency import error_consistency as error_consistency
 from .fisher import FisherDiagonal as FisherDiagonal
 from .fisher import fisher_diagonal as fisher_diagonal
 from .fisher_overlap import FisherOverlap as FisherOverlap
