@@ -13,11 +13,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """``loss(output, target) -> scalar``, a mean over the batch (``torch.nn.functional.cross_entropy`` is one)."""
 
 
-def kebab_case(name: str) -> str:
-    """``MonoForward`` as ``mono-forward``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
-
-
 class LearningRule(nn.Module, ABC):
     """A way to fill ``.grad``, wrapped around the user's model.
 
@@ -38,7 +33,7 @@ class LearningRule(nn.Module, ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "slug" not in cls.__dict__:
-            cls.slug = kebab_case(cls.__name__)
+            cls.slug = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()
