@@ -10,6 +10,7 @@ from . import probes as probes
 from . import speech as speech
 from . import studies as studies
 from . import testing as testing
+from . import theory as theory
 from . import training as training
 
 __version__: str

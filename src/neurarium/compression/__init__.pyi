@@ -3,11 +3,16 @@ from .account import account as account
 from .activation_quantization import ActivationConversion as ActivationConversion
 from .activation_quantization import calibrate as calibrate
 from .activation_quantization import convert_activations as convert_activations
+from .class_of_students import ClassOfStudents as ClassOfStudents
 from .compressor import Compressor as Compressor
 from .lottery import LotteryTicket as LotteryTicket
 from .masking import Masks as Masks
 from .masking import largest as largest
 from .masking import prunable as prunable
+from .representation import Recorded as Recorded
+from .representation import record as record
+from .student import small_student as small_student
+from .teacher_class import TeacherClass as TeacherClass
 from .ticket_search import IterativeMagnitudePruning as IterativeMagnitudePruning
 from .ticket_search import TicketRound as TicketRound
 from .ticket_search import find_ticket as find_ticket

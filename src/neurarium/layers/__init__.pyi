@@ -3,6 +3,9 @@ from .bit_packing import unpack_bits as unpack_bits
 from .derivative_levels import PiecewiseConstant as PiecewiseConstant
 from .derivative_levels import optimal_derivative as optimal_derivative
 from .derivative_levels import uniform_derivative as uniform_derivative
+from .diffusion_schedule import CosineSchedule as CosineSchedule
+from .diffusion_schedule import DiffusionSchedule as DiffusionSchedule
+from .diffusion_schedule import LearnedSchedule as LearnedSchedule
 from .few_bit import FewBitActivation as FewBitActivation
 from .few_bit import FewBitGELU as FewBitGELU
 from .few_bit import FewBitMish as FewBitMish

@@ -1,10 +1,12 @@
 from .blocks import cut_at as cut_at
 from .blocks import find_blocks as find_blocks
+from .class_prototypes import class_prototypes as class_prototypes
 from .dfa import DirectFeedbackAlignment as DirectFeedbackAlignment
 from .dfa import Shallow as Shallow
 from .feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from .forward_forward import ForwardForward as ForwardForward
 from .gradient_noise import GradientNoise as GradientNoise
 from .mono_forward import MonoForward as MonoForward
+from .noprop import NoProp as NoProp
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule

@@ -1,1 +1,6 @@
+from .distillation import distillation_loss as distillation_loss
+from .guidance import Guidance as Guidance
 from .quadratic import QuadraticPenalty as QuadraticPenalty
+from .similarity import linear_cka as linear_cka
+from .similarity import rsa as rsa
+from .taps import Taps as Taps

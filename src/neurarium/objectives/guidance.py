@@ -24,8 +24,9 @@ class Guidance:
 
     The guide is frozen: a trained one passes on what it knows, an untrained one only the prior of its architecture. It
     sees the same batch, in evaluation mode. Inside the context the target's layers are recorded while the user's own
-    forward pass goes through, so that one pass serves both losses. It goes with every learning rule that back-propagates its loss through the whole
-    network (those that cut the network between layers cannot carry a loss on the inner ones):
+    forward pass goes through, so that one pass serves both losses. It goes with every learning rule that
+    back-propagates its loss through the whole network (those that cut it between layers cannot carry a loss on the
+    inner ones):
 
     ```
     with Guidance(model, guide) as guidance:
