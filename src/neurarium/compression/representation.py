@@ -32,7 +32,8 @@ def find_head(model: nn.Module, name: str | None = None) -> nn.Linear:
     """The network's last linear layer, or the one named.
 
     Raises:
-        ValueError: no linear layer, no layer of that name, or one that is not linear.
+        ValueError: no linear layer, or no layer of that name.
+        TypeError: the layer named is not linear.
     """
     modules = dict(model.named_modules())
     if name is None:
@@ -45,7 +46,7 @@ def find_head(model: nn.Module, name: str | None = None) -> nn.Linear:
         raise ValueError(f"the model has no layer {name!r}; did you mean {near[0]!r}?")
     head = modules[name]
     if not isinstance(head, nn.Linear):
-        raise ValueError(f"head must be a linear layer; {name} is {type(head).__name__}")
+        raise TypeError(f"head must be a linear layer; {name} is {type(head).__name__}")
     return head
 
 

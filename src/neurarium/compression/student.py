@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 
 def small_student(shape: tuple[int, ...], out_features: int, parameters: int) -> nn.Module:
-    """Two strided convolutions and two linear layers for images, two linear layers for vectors, as wide as allowed.
+    """Two strided convolutions and two linear layers for images, two linear layers for vectors, as large as allowed.
+
+    Convolutions are as wide as they can be while the hidden layer has a unit per map that they end in, and one per four
+    outputs; what is left goes to the hidden layer.
 
     Args:
         shape: of one input: [features], [height, width] or [channels, height, width].
@@ -14,37 +19,35 @@ def small_student(shape: tuple[int, ...], out_features: int, parameters: int) ->
         parameters: most parameters of the student.
 
     Raises:
-        ValueError: not even the narrowest student (one unit or channel) fits.
+        ValueError: not even the narrowest student fits.
     """
-    make = _convolutional if len(shape) >= 2 and min(shape[-2:]) >= 8 else _dense
-    width, best = 1, make(shape, out_features, 1)
-    if _count(best) > parameters:
-        raise ValueError(
-            f"the smallest student has {_count(best)} parameters, more than {parameters}; raise the budget"
-        )
-    while _count(following := make(shape, out_features, width + 1)) <= parameters:
-        width, best = width + 1, following
-    return best
+    images = len(shape) >= 2 and min(shape[-2:]) >= 8
+    chosen: nn.Module | None = None
+    channels = 1
+    while True:
+        smallest, step = (_count(_student(shape, out_features, channels, hidden)) for hidden in (1, 2))
+        hidden = 1 + (parameters - smallest) // (step - smallest)
+        if hidden < 1 or (chosen is not None and hidden < max(2 * channels, out_features / 4)):
+            break
+        chosen = _student(shape, out_features, channels, hidden)
+        if not images:
+            break
+        channels += 1
+    if chosen is None:
+        raise ValueError(f"the smallest student has {smallest} parameters, more than {parameters}; raise the budget")
+    return chosen
 
 
-def _dense(shape: tuple[int, ...], out_features: int, width: int) -> nn.Module:
-    inputs = 1
-    for size in shape:
-        inputs *= size
-    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, out_features))
-
-
-def _convolutional(shape: tuple[int, ...], out_features: int, width: int) -> nn.Module:
-    height, across = shape[-2:]
-    first: list[nn.Module] = [nn.Unflatten(1, (1, height))] if len(shape) == 2 else []
-    channels = 1 if len(shape) == 2 else shape[0]
-    half = [-(-size // 2) for size in (height, across)]
-    quarter = [-(-size // 2) for size in half]
-    hidden = max(2, 2 * width)
+def _student(shape: tuple[int, ...], out_features: int, channels: int, hidden: int) -> nn.Module:
+    inlet: list[nn.Module] = []
+    size = math.prod(shape)
+    if len(shape) >= 2 and min(shape[-2:]) >= 8:
+        inlet = [nn.Unflatten(1, (1, shape[0]))] if len(shape) == 2 else []
+        depth = 1 if len(shape) == 2 else shape[0]
+        inlet += [nn.Conv2d(depth, channels, 3, 2, 1), nn.ReLU(), nn.Conv2d(channels, 2 * channels, 3, 2, 1), nn.ReLU()]
+        size = 2 * channels * math.prod(-(-side // 4) for side in shape[-2:])
     return nn.Sequential(
-        *first, nn.Conv2d(channels, width, 3, 2, 1), nn.ReLU(), nn.Conv2d(width, 2 * width, 3, 2, 1), nn.ReLU(),
-        nn.Flatten(), nn.Linear(2 * width * quarter[0] * quarter[1], hidden), nn.ReLU(),
-        nn.Linear(hidden, out_features),
+        *inlet, nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, out_features)
     )  # fmt: skip
 
 
