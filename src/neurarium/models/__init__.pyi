@@ -3,7 +3,5 @@ from .deep_mlp import DeepMlp as DeepMlp
 from .deep_mlp import Highway as Highway
 from .deep_mlp import Residual as Residual
 from .denoising_block import DenoisingBlock as DenoisingBlock
-from .frozen_encoder import FrozenEncoder as FrozenEncoder
 from .one_neuron import OneNeuronNet as OneNeuronNet
 from .plain_mlp import plain_mlp as plain_mlp
-from .wide_resnet import WideResNet as WideResNet
