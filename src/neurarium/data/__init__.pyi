@@ -4,6 +4,8 @@ from .arrays import Split as Split
 from .cache import catalogue as catalogue
 from .cache import describe as describe
 from .cache import fetch as fetch
+from .corruptions import CORRUPTIONS as CORRUPTIONS
+from .corruptions import corrupt as corrupt
 from .errors import DataError as DataError
 from .loading import load as load
 from .recordings import AudioSplit as AudioSplit

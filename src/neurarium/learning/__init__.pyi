@@ -11,7 +11,14 @@ from .dfa import Shallow as Shallow
 from .feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from .forward_forward import ForwardForward as ForwardForward
 from .gradient_noise import GradientNoise as GradientNoise
+from .hebbian import SoftHebbian as SoftHebbian
+from .hebbian import soft_hebbian_update as soft_hebbian_update
 from .mono_forward import MonoForward as MonoForward
+from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
 from .noprop import NoProp as NoProp
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule
+from .tent import PseudoLabel as PseudoLabel
+from .tent import Tent as Tent
+from .test_time import BatchNormAdapt as BatchNormAdapt
+from .test_time import TestTimeAdaptation as TestTimeAdaptation

@@ -5,3 +5,4 @@ from .deep_mlp import Residual as Residual
 from .denoising_block import DenoisingBlock as DenoisingBlock
 from .one_neuron import OneNeuronNet as OneNeuronNet
 from .plain_mlp import plain_mlp as plain_mlp
+from .wide_resnet import WideResNet as WideResNet

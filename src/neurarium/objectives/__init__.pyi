@@ -1,4 +1,5 @@
 from .distillation import distillation_loss as distillation_loss
+from .entropy import prediction_entropy as prediction_entropy
 from .guidance import Guidance as Guidance
 from .quadratic import QuadraticPenalty as QuadraticPenalty
 from .similarity import linear_cka as linear_cka
