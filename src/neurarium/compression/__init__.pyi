@@ -3,6 +3,9 @@ from .account import account as account
 from .activation_quantization import ActivationConversion as ActivationConversion
 from .activation_quantization import calibrate as calibrate
 from .activation_quantization import convert_activations as convert_activations
+from .bit_storage import capacity as capacity
+from .bit_storage import read as read
+from .bit_storage import store as store
 from .class_of_students import ClassOfStudents as ClassOfStudents
 from .compressor import Compressor as Compressor
 from .lottery import LotteryTicket as LotteryTicket

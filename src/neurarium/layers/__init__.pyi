@@ -1,5 +1,9 @@
 from .bit_packing import pack_bits as pack_bits
 from .bit_packing import unpack_bits as unpack_bits
+from .bitwise import bit_layers as bit_layers
+from .bitwise import bitwise as bitwise
+from .bitwise import to_dense as to_dense
+from .bitwise import to_integers as to_integers
 from .derivative_levels import PiecewiseConstant as PiecewiseConstant
 from .derivative_levels import optimal_derivative as optimal_derivative
 from .derivative_levels import uniform_derivative as uniform_derivative

@@ -1,5 +1,7 @@
 from .alignment import Alignment as Alignment
 from .alignment import alignment as alignment
+from .bits import BitReport as BitReport
+from .bits import bit_report as bit_report
 from .cka import CkaMatrix as CkaMatrix
 from .cka import cka_matrix as cka_matrix
 from .early_stop import EarlyStop as EarlyStop
