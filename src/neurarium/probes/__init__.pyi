@@ -14,6 +14,10 @@ from .fisher_overlap import FisherOverlap as FisherOverlap
 from .fisher_overlap import fisher_overlap as fisher_overlap
 from .jacobian import JacobianSpectrum as JacobianSpectrum
 from .jacobian import jacobian_spectrum as jacobian_spectrum
+from .learning_rate import MaximalLearningRate as MaximalLearningRate
+from .learning_rate import PowerLaw as PowerLaw
+from .learning_rate import learning_rate_law as learning_rate_law
+from .learning_rate import maximal_learning_rate as maximal_learning_rate
 from .loss_path import LossPath as LossPath
 from .loss_path import loss_along_line as loss_along_line
 from .loss_plane import LossPlane as LossPlane
@@ -28,6 +32,8 @@ from .retrieval import KnnAccuracyCurve as KnnAccuracyCurve
 from .retrieval import MemoryScaling as MemoryScaling
 from .retrieval import knn_accuracy_curve as knn_accuracy_curve
 from .retrieval import memory_scaling as memory_scaling
+from .sharpness import Sharpness as Sharpness
+from .sharpness import sharpness as sharpness
 from .trajectory import Trajectory as Trajectory
 from .trajectory import TrajectoryRecorder as TrajectoryRecorder
 from .unit_alignment import align_units as align_units
