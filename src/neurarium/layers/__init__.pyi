@@ -22,6 +22,10 @@ from .graph_convolution import GraphConvolution as GraphConvolution
 from .graph_convolution import normalized_adjacency as normalized_adjacency
 from .maxout import Maxout as Maxout
 from .quantized_input import QuantizedInputActivation as QuantizedInputActivation
+from .residual import PostNormResidual as PostNormResidual
+from .residual import Residual as Residual
+from .residual import ResidualBlock as ResidualBlock
+from .residual import SpaceToDepthStage as SpaceToDepthStage
 from .rezero import ReZero as ReZero
 from .rezero import ReZeroModule as ReZeroModule
 from .rezero import alphas as alphas
@@ -32,6 +36,7 @@ from .rezero_convert import rezero_ as rezero_
 from .rezero_transformer import ReZeroTransformerDecoderLayer as ReZeroTransformerDecoderLayer
 from .rezero_transformer import ReZeroTransformerEncoderLayer as ReZeroTransformerEncoderLayer
 from .rezero_transformer import initialise_attention as initialise_attention
+from .scan import cumulative_sum_product as cumulative_sum_product
 from .sparse_linear import SparseLinear as SparseLinear
 from .sparse_linear import sparsify as sparsify
 from .task_gains import TaskGains as TaskGains

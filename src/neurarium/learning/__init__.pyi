@@ -13,6 +13,7 @@ from .forward_forward import ForwardForward as ForwardForward
 from .gradient_noise import GradientNoise as GradientNoise
 from .hebbian import SoftHebbian as SoftHebbian
 from .hebbian import soft_hebbian_update as soft_hebbian_update
+from .highway import HighwayBackprop as HighwayBackprop
 from .mono_forward import MonoForward as MonoForward
 from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
 from .noprop import NoProp as NoProp

@@ -7,29 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint_sequential
 
-from neurarium.layers import ReZero
+from neurarium.layers import PostNormResidual, Residual, ReZero
 
 BLOCKS = ("plain", "residual", "post-norm", "pre-norm", "highway", "rezero")
-
-
-class Residual(nn.Module):
-    """``after(x + branch(before(x)))``: the residual block, with a norm before, after, or nowhere.
-
-    Args:
-        branch: a module that keeps the shape of its input.
-        before: normalisation of the branch's input (pre-norm); identity by default.
-        after: normalisation of the sum (post-norm); identity by default.
-    """
-
-    def __init__(self, branch: nn.Module, before: nn.Module | None = None, after: nn.Module | None = None) -> None:
-        super().__init__()
-        self.before = before if before is not None else nn.Identity()
-        self.branch = branch
-        self.after = after if after is not None else nn.Identity()
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The block's output, of the shape of ``x``."""
-        return self.after(x + self.branch(self.before(x)))
 
 
 class Highway(nn.Module):
@@ -119,9 +99,9 @@ def _block(block: str, linear: nn.Linear) -> nn.Module:
         case "residual":
             return Residual(branch)
         case "post-norm":
-            return Residual(branch, after=nn.LayerNorm(width))
+            return PostNormResidual(branch, width)
         case "pre-norm":
-            return Residual(branch, before=nn.LayerNorm(width))
+            return Residual(nn.Sequential(nn.LayerNorm(width), branch))
         case "highway":
             return Highway(branch, width)
         case _:

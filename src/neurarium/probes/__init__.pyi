@@ -12,6 +12,8 @@ from .fisher import FisherDiagonal as FisherDiagonal
 from .fisher import fisher_diagonal as fisher_diagonal
 from .fisher_overlap import FisherOverlap as FisherOverlap
 from .fisher_overlap import fisher_overlap as fisher_overlap
+from .gradient_paths import PathSpectrum as PathSpectrum
+from .gradient_paths import path_spectrum as path_spectrum
 from .jacobian import JacobianSpectrum as JacobianSpectrum
 from .jacobian import jacobian_spectrum as jacobian_spectrum
 from .learning_rate import MaximalLearningRate as MaximalLearningRate

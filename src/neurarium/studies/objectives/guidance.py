@@ -30,8 +30,8 @@ from torch.nn.functional import avg_pool2d, cross_entropy, kl_div
 
 from neurarium.data import Arrays, Batches, Split, load
 from neurarium.lab import Bars, Claim, Curve, Metrics, Paper, Run, Study, difference
+from neurarium.layers import Residual
 from neurarium.learning import Backprop
-from neurarium.models import Residual
 from neurarium.objectives import Guidance
 from neurarium.probes import error_consistency
 from neurarium.training import evaluate, fit
