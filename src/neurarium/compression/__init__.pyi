@@ -8,12 +8,16 @@ from .bit_storage import read as read
 from .bit_storage import store as store
 from .class_of_students import ClassOfStudents as ClassOfStudents
 from .compressor import Compressor as Compressor
+from .evolution import SparseEvolution as SparseEvolution
+from .evolution import random_sparse as random_sparse
+from .evolution import sparse_layers as sparse_layers
 from .lottery import LotteryTicket as LotteryTicket
 from .masking import Masks as Masks
 from .masking import largest as largest
 from .masking import prunable as prunable
 from .representation import Recorded as Recorded
 from .representation import record as record
+from .sparse_training import SparseEvolutionaryTraining as SparseEvolutionaryTraining
 from .student import small_student as small_student
 from .teacher_class import TeacherClass as TeacherClass
 from .ticket_search import IterativeMagnitudePruning as IterativeMagnitudePruning

@@ -4,9 +4,13 @@ from .approximate_index import ApproximateIndex as ApproximateIndex
 from .ewc import EWC as EWC
 from .l2_anchor import L2Anchor as L2Anchor
 from .learn_stream import learn_stream as learn_stream
+from .lwf import LearningWithoutForgetting as LearningWithoutForgetting
+from .nearest_mean import NearestMeanClassifier as NearestMeanClassifier
 from .replay import Replay as Replay
 from .strategy import Finetune as Finetune
 from .strategy import Strategy as Strategy
+from .streaming_lda import StreamingLDA as StreamingLDA
+from .streaming_lda import StreamingRidge as StreamingRidge
 from .vector_store import VectorStore as VectorStore
 from .visual_memory import Explanation as Explanation
 from .visual_memory import VisualMemory as VisualMemory

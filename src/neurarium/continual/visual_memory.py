@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from neurarium.continual.approximate_index import ApproximateIndex
 from neurarium.continual.strategy import Strategy
 from neurarium.continual.vector_store import Id, VectorStore
+from neurarium.models import FrozenEncoder
 from neurarium.probes.neighbours import Vote, nearest, tally, unit
 
 Rerank = Callable[[Tensor, "Explanation"], int]
@@ -47,7 +48,7 @@ class VisualMemory(Strategy):
     embedding will do, of text or sound as well.
 
     Args:
-        encoder: module or function from inputs to embeddings [batch, features]; None for inputs that are embeddings
+        encoder: module, function or `FrozenEncoder` from inputs to embeddings; None for inputs that are embeddings
             (they are flattened).
         k: neighbours that vote; 100 by default. Where the memory is smaller all of it votes.
         vote: ``"rank"`` (the paper's: 1 / (rank + alpha)), ``"plurality"``, ``"distance"`` or ``"softmax"``.
@@ -76,11 +77,9 @@ class VisualMemory(Strategy):
         path: str | Path | None = None,
         dtype: str = "float32",
     ) -> None:
-        module = encoder if isinstance(encoder, nn.Module) else nn.Flatten()
-        super().__init__(module.requires_grad_(False))
+        super().__init__(encoder if isinstance(encoder, FrozenEncoder) else FrozenEncoder(encoder))
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        self.encoder = encoder if encoder is not None else module
         self.k, self.vote = k, Vote(vote, alpha, temperature)
         self.index = None if index == "exact" else ApproximateIndex(index, effort)
         self.store = VectorStore(path=path, dtype=dtype)
@@ -296,22 +295,13 @@ class VisualMemory(Strategy):
         """Write the memory into a new folder, which ``VisualMemory(path=...)`` opens."""
         self.store.copy_to(path)
 
-    @torch.no_grad()
     def embed(self, x: Any) -> Tensor:
         """Unit vectors [batch, features] of the inputs.
 
         Raises:
-            ValueError: an embedding is zero or not finite, or they do not form [batch, features].
+            ValueError: an embedding is zero or not finite.
         """
-        training = self.model.training
-        self.model.eval()
-        try:
-            embeddings = self.encoder(x)
-        finally:
-            self.model.train(training)
-        if embeddings.dim() != 2:
-            raise ValueError(f"the encoder must give [batch, features], not {tuple(embeddings.shape)}")
-        return unit(embeddings.detach().cpu(), "the embeddings")
+        return unit(self.model(x).cpu(), "the embeddings")
 
     def _vote(self, x: Any, k: int | None, level: str | None) -> tuple[Tensor, Tensor]:
         labels, weights, _, _ = self._votes(self.embed(x), k, level)

@@ -7,6 +7,7 @@ from .cache import fetch as fetch
 from .corruptions import CORRUPTIONS as CORRUPTIONS
 from .corruptions import corrupt as corrupt
 from .errors import DataError as DataError
+from .letters import printed_letters as printed_letters
 from .loading import load as load
 from .recordings import AudioSplit as AudioSplit
 from .recordings import Omniglot as Omniglot

@@ -39,4 +39,7 @@ from .rezero_transformer import initialise_attention as initialise_attention
 from .scan import cumulative_sum_product as cumulative_sum_product
 from .sparse_linear import SparseLinear as SparseLinear
 from .sparse_linear import sparsify as sparsify
+from .sparse_pattern import draw_positions as draw_positions
+from .sparse_pattern import epsilon_density as epsilon_density
+from .srelu import SReLU as SReLU
 from .task_gains import TaskGains as TaskGains

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+from .sparse_pattern import draw_positions
+
 
 class SparseLinear(nn.Module):
     """``y = x Wᵀ + b`` with ``W`` in compressed sparse row form.
@@ -53,11 +55,10 @@ class SparseLinear(nn.Module):
         self.out_features = out_features
         total = in_features * out_features
         count = max(1, round(density * total))
-        kept = torch.randperm(total, generator=generator)[:count].sort().values
+        kept = draw_positions(total, count, generator=generator)
         self.register_buffer("crow", _row_pointers(kept // in_features, out_features).to(device))
         self.register_buffer("col", (kept % in_features).to(device, torch.int32))
-        # Linear's bound 1/√fan_in, with the mean number of inputs that a unit really has
-        bound = (count / out_features) ** -0.5 if count > out_features else 1.0
+        bound = self.initial_bound(count)
         draws = torch.empty(count, dtype=dtype).uniform_(-bound, bound, generator=generator)
         self.values = nn.Parameter(draws.to(device))
         if bias:
@@ -114,6 +115,34 @@ class SparseLinear(nn.Module):
     def dense_weight(self) -> Float[Tensor, "out_features in_features"]:
         """The weight matrix with its zeros, detached."""
         return _csr(self.crow, self.col, self.values.detach(), self.out_features, self.in_features).to_dense()
+
+    def positions(self) -> Tensor:
+        """Places of the kept weights in the flattened weight matrix, in the order of `values`."""
+        rows = torch.repeat_interleave(self.crow.diff().long())
+        return rows * self.in_features + self.col
+
+    def set_positions(self, positions: Tensor) -> None:
+        """Move the kept weights to other places, sorted and as many as there are `values`.
+
+        Raises:
+            ValueError: their number is not that of the values.
+        """
+        if positions.shape != self.values.shape:
+            raise ValueError(f"there are {self.values.numel()} values but {positions.numel()} positions")
+        self.crow = _row_pointers(positions // self.in_features, self.out_features)
+        self.col = (positions % self.in_features).int()
+
+    def initial_bound(self, count: int) -> float:
+        """Linear's bound ``1/√fan_in`` with the mean number of inputs that a unit really has."""
+        return max(1.0, count / self.out_features) ** -0.5
+
+    def transposed(self, y: Float[Tensor, "batch out_features"]) -> Float[Tensor, "batch in_features"]:
+        """``y W``, without the bias and without a gradient: what a reconstruction needs."""
+        crow, col, order = self._transpose()
+        product: Tensor = torch.ops.neurarium.csr_product(
+            y.detach().contiguous(), self.values.detach()[order], crow, col
+        )
+        return product
 
     @property
     def density(self) -> float:

@@ -1,5 +1,9 @@
+from .adaptive_feedback import AdaptiveFeedbackAlignment as AdaptiveFeedbackAlignment
 from .blocks import cut_at as cut_at
 from .blocks import find_blocks as find_blocks
+from .boosted_estimators import GradientBoostedNetworkClassifier as GradientBoostedNetworkClassifier
+from .boosted_estimators import GradientBoostedNetworkRegressor as GradientBoostedNetworkRegressor
+from .boosted_head import boost_head as boost_head
 from .class_prototypes import class_prototypes as class_prototypes
 from .curriculum import CurriculumSampler as CurriculumSampler
 from .curriculum import cycle_sizes as cycle_sizes
@@ -10,6 +14,8 @@ from .dfa import DirectFeedbackAlignment as DirectFeedbackAlignment
 from .dfa import Shallow as Shallow
 from .feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from .forward_forward import ForwardForward as ForwardForward
+from .gradient_boosting import GradientBoostedHead as GradientBoostedHead
+from .gradient_boosting import fit_heads as fit_heads
 from .gradient_noise import GradientNoise as GradientNoise
 from .hebbian import SoftHebbian as SoftHebbian
 from .hebbian import soft_hebbian_update as soft_hebbian_update
@@ -17,9 +23,11 @@ from .highway import HighwayBackprop as HighwayBackprop
 from .mono_forward import MonoForward as MonoForward
 from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
 from .noprop import NoProp as NoProp
+from .pepita import Pepita as Pepita
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule
 from .tent import PseudoLabel as PseudoLabel
 from .tent import Tent as Tent
 from .test_time import BatchNormAdapt as BatchNormAdapt
 from .test_time import TestTimeAdaptation as TestTimeAdaptation
+from .weight_mirror import WeightMirror as WeightMirror

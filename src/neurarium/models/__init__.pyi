@@ -2,6 +2,8 @@ from .causal_transformer import CausalTransformer as CausalTransformer
 from .deep_mlp import DeepMlp as DeepMlp
 from .deep_mlp import Highway as Highway
 from .denoising_block import DenoisingBlock as DenoisingBlock
+from .frozen_encoder import FrozenEncoder as FrozenEncoder
 from .one_neuron import OneNeuronNet as OneNeuronNet
 from .plain_mlp import plain_mlp as plain_mlp
+from .rbm import RBM as RBM
 from .wide_resnet import WideResNet as WideResNet

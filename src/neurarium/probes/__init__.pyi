@@ -8,6 +8,8 @@ from .early_stop import EarlyStop as EarlyStop
 from .early_stop import early_stop as early_stop
 from .error_consistency import ErrorConsistency as ErrorConsistency
 from .error_consistency import error_consistency as error_consistency
+from .feedback_angle import FeedbackAngle as FeedbackAngle
+from .feedback_angle import feedback_angle as feedback_angle
 from .fisher import FisherDiagonal as FisherDiagonal
 from .fisher import fisher_diagonal as fisher_diagonal
 from .fisher_overlap import FisherOverlap as FisherOverlap
@@ -36,6 +38,8 @@ from .retrieval import knn_accuracy_curve as knn_accuracy_curve
 from .retrieval import memory_scaling as memory_scaling
 from .sharpness import Sharpness as Sharpness
 from .sharpness import sharpness as sharpness
+from .topology import DegreeDistribution as DegreeDistribution
+from .topology import degree_distribution as degree_distribution
 from .trajectory import Trajectory as Trajectory
 from .trajectory import TrajectoryRecorder as TrajectoryRecorder
 from .unit_alignment import align_units as align_units

@@ -7,8 +7,8 @@ of its architecture; a short guided phase is enough.
 
 Small: MNIST at 14 x 14, 2,000 training and 2,000 test images. The fully connected network is of the paper's form
 (linear, batch norm, ReLU, dropout 0.1), with 20 hidden layers of 96; the guide is a four-layer CNN, trained on the same
-images for three epochs or untrained. ``guided-noise`` shows the guide noise; ``guided-100-steps`` is guided for the first
-100 of 192 steps; ``wrong-guide`` is a random network of the target's own form; ``distilled`` learns from labels and the
+images for three epochs or untrained. ``guided-noise`` shows the guide noise; ``guided-100-steps`` is guided for 100 of
+192 steps; ``wrong-guide`` is a random network of the target's own form; ``distilled`` learns from labels and the
 trained guide's logits (T = 4, half and half). ``easy-plain`` and ``easy-guided`` are the same network without dropout,
 which trains well enough alone, and carry no claim. The plain CNN has 18 convolutions of 12 channels without shortcuts;
 its guide is the trained residual twin, which is also the ``cnn-resnet`` arm. All arms of a kind share data, batches and
