@@ -258,7 +258,7 @@ def learning_rate_law(
     residual = rate - (slope * size + intercept)
     both = np.linalg.lstsq(np.stack([depth, width, np.ones_like(depth)], 1), rate, rcond=None)[0]
     draws = np.random.default_rng(0).integers(len(rows), size=(resamples, len(rows)))
-    slopes = [-np.polyfit(size[d], rate[d], 1)[0] for d in draws if len(set(size[d])) > 1]
+    slopes = [-np.polyfit(size[d], rate[d], 1)[0] for d in draws if np.ptp(size[d]) > 1e-9]
     low, high = np.quantile(slopes, [0.025, 0.975])
     variance = ((rate - rate.mean()) ** 2).sum()
     return PowerLaw(
