@@ -47,10 +47,7 @@ class ClassOfStudents(nn.Module):
 
     def representation(self, x: Tensor) -> Tensor:
         """The teacher's representation as the students have it, [batch, features]."""
-        chunks = []
-        for student, here in zip(self.students, self.present.tolist(), strict=True):
-            chunk = student(x)
-            chunks.append(chunk if here else torch.zeros_like(chunk))
+        chunks = [student(x) * self.present[i] for i, student in enumerate(self.students)]
         found = torch.cat(chunks, 1) @ self.basis + self.centre
         return found.relu() if self.rectify else found
 
