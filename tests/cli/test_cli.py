@@ -153,6 +153,51 @@ def test_of_all_rules_those_that_do_not_fit_are_left_out_and_named(cli, tmp_path
     assert "mono-forward cannot train this model" in err
 
 
+def test_compare_compressors_of_one_network(cli):
+    words = ("compare", "--data", "digits", "--compressors", "teacher-class,iterative-magnitude-pruning", "--jobs", "0")
+    code, out, err = cli(*words, "--seeds", "1", "--epochs", "3", "--json")
+    assert code == 0, err
+    arms = json.loads(out)["arms"]
+    assert arms.keys() == {"none", "teacher-class", "iterative-magnitude-pruning"}
+    for arm in ("teacher-class", "iterative-magnitude-pruning"):
+        assert arms[arm]["nonzero"]["mean"] < 0.5 * arms["none"]["nonzero"]["mean"]
+        assert arms[arm]["accuracy"]["mean"] > arms["none"]["accuracy"]["mean"] - 0.1
+
+
+def test_compress_a_users_trained_model_and_load_it_in_plain_torch(cli, tmp_path, monkeypatch):
+    import torch
+    from torch import nn
+
+    (tmp_path / "smallnet.py").write_text(
+        "from torch import nn\n"
+        "def build(inputs, outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(),\n"
+        "                         nn.Linear(32, outputs))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
+    )  # fmt: skip
+    torch.save(net.state_dict(), tmp_path / "model.pt")
+    words = ("compress", tmp_path / "small.pt2", "--data", "digits", "--model", "smallnet:build", "--json")
+    code, out, err = cli(*words, "--weights", tmp_path / "model.pt", "--method", "iterative-magnitude-pruning")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["before"]["accuracy"] < 0.3  # the weights given, not trained ones
+    assert found["after"]["nonzero"] < found["before"]["nonzero"]
+    loaded = torch.export.load(tmp_path / "small.pt2").module()
+    assert loaded(torch.randn(5, 8, 8)).shape == (5, 10)
+    torch.save({"weight": torch.ones(1)}, tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    for name, said in (("other.pt", "no state_dict"), ("text.pt", "no state_dict"), ("none.pt", "no file")):
+        code, _, err = cli(*words[:1], tmp_path / "b.pt2", *words[2:], "--weights", tmp_path / name)
+        assert code == 2
+        assert said in err
+        assert err.count("\n") == 1
+    assert not list(tmp_path.glob("*b.pt2*"))
+
+
 def test_report_writes_a_page_for_every_study(cli, tmp_path):
     code, out, _ = cli("report", tmp_path / "site", "--json")
     assert code == 0
@@ -274,6 +319,15 @@ def bad_requests():
         (["compare", "--data", "digits", "--stream", "split", "--strength", "-1"], "strength"),
         (["compare", "--data", "diabetes", "--stream", "permuted"], "classes"),
         (["compare", "--data", "wine", "--stream", "rotated", "--tasks", "2"], "images"),
+        (["compare", "--data", "digits", "--compressors", "teacherclass"], "teacher-class"),
+        (["compare", "--data", "diabetes", "--compressors", "all"], "classes"),
+        (["compare", "--data", "digits", "--compressors", "all", "--stream", "split"], "exclude"),
+        (["compress", "small.pt2", "--data", "digits", "--method", "zip"], "method"),
+        (["compress", "small.onnx", "--data", "digits"], ".pt2"),
+        (["compress", "no/folder/small.pt2", "--data", "digits"], "no folder"),
+        (["compress", "small.pt2", "--data", "diabetes"], "classes"),
+        (["compress", "small.pt2", "--data", "digits", "--epochs", "0"], "epochs"),
+        (["compress", "small.pt2"], "data"),
     ]
 
 

@@ -198,6 +198,7 @@ def compare(
     rules: options.Rules = "all",
     stream: options.Stream = None,
     strategies: options.Strategies = "all",
+    compressors: options.Compressors = "",
     tasks: options.Tasks = 5,
     strength: options.Strength = 0.0,
     epochs: options.Epochs = None,
@@ -212,19 +213,22 @@ def compare(
     site: options.CompareSite = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare learning rules, or continual-learning strategies, on your own data and model.
+    """Compare learning rules, continual-learning strategies, or compressors, on your own data and model.
 
     Rules: accuracy with interval, seconds, memory of a step, parameters. With --stream the data become a stream of
-    tasks, and strategies are compared: final accuracy, forgetting, transfer, seconds, memory. The model is a function
-    or class of yours; one with parameters is called with (in_features, out_features).
+    tasks, and strategies are compared: final accuracy, forgetting, transfer, seconds, memory. With --compressors one
+    trained network is made smaller in several ways: accuracy, weights, bytes, operations, milliseconds. The model is a
+    function or class of yours; one with parameters is called with (in_features, out_features).
 
     Examples: neurarium compare --data mnist-small --rules backprop,dfa ·
     neurarium compare --data mine.csv --target y --model mypkg.nets:build --rules all ·
-    neurarium compare --data mnist-small --stream split --strategies all
+    neurarium compare --data mnist-small --stream split --strategies all ·
+    neurarium compare --data mnist-small --compressors all
     """
     from neurarium.cli.running import Engine, show_finding
     from neurarium.lab.runner import Request
     from neurarium.studies import compare as by_rule
+    from neurarium.studies import compare_compressors as by_compressor
     from neurarium.studies import compare_strategies as by_strategy
 
     epochs = epochs if epochs is not None else 5 if stream is None else 2
@@ -235,7 +239,14 @@ def compare(
         if not 0 <= amount < float("inf"):
             raise RequestError(f"--{name} must be a positive number, not {amount}")
     engine = Engine(jobs, ray, Request("small", seeds, fresh=fresh, device=device, threads=threads), quiet=as_json)
-    if stream is None:
+    if compressors and stream is not None:
+        raise RequestError("--stream and --compressors exclude each other")
+    if compressors:
+        by_compressors = by_compressor.Settings(
+            data, target, model, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+        )
+        entry, definition, sources, left_out = by_compressor.study(by_compressors, names(compressors))
+    elif stream is None:
         by_rules = by_rule.Settings(
             data, target, model, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
         )
@@ -251,6 +262,41 @@ def compare(
     finding = engine.run(entry, definition, sources)
     show_finding(finding, as_json, site)
     raise_failures([finding])
+
+
+@app.command()
+def compress(
+    file: options.ModelFile,
+    data: options.Data,
+    method: options.Method = "teacher-class",
+    target: options.Target = "",
+    model: options.Model = "mlp",
+    weights: options.Weights = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = 64,
+    as_json: options.Json = False,
+) -> None:
+    """Make a trained model smaller and write it so that plain PyTorch loads it.
+
+    The file is a torch.export program with a free batch size: torch.export.load(FILE).module() runs it without this
+    library. Without --weights the model is trained on the data first.
+
+    Examples: neurarium compress small.pt2 --data mnist-small ·
+    neurarium compress small.pt2 --data mine.csv --target y --model mypkg.nets:build --weights model.pt
+    """
+    from neurarium.cli.compressing import compress_file
+
+    content = compress_file(file, data, method, target, model, weights, 5 if epochs is None else epochs, batch_size)
+    if as_json:
+        print(json.dumps(content))
+        return
+    for when in ("before", "after"):
+        found = content[when]
+        print(
+            f"{when:<7}accuracy {found['accuracy']:.4f}   {found['nonzero']:,.0f} weights that are not zero   "
+            f"{found['bytes']:,.0f} bytes   {found['flops']:,.0f} FLOPs   {found['milliseconds']:.3f} ms"
+        )
+    print(f"written: {file}")
 
 
 def names(words: str) -> list[str]:

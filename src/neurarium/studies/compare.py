@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -93,6 +94,11 @@ def members(room: ModuleType, base: type) -> list[Any]:
     found = (getattr(room, name) for name in dir(room))
     kinds = [kind for kind in found if inspect.isclass(kind) and issubclass(kind, base) and kind is not base]
     return [kind for kind in kinds if not inspect.isabstract(kind)]
+
+
+def kebab_case(name: str) -> str:
+    """``TeacherClass`` as ``teacher-class``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
 def load_scaled(settings: Any, flat: bool = True) -> Split:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from neurarium.lab import Curve, Metrics, Paper, RequestError, Run, Scatter, Stu
 from neurarium.lab.registry import Entry
 from neurarium.lab.study import closest
 from neurarium.learning import Backprop
-from neurarium.studies.compare import build_model, identified, load_scaled, members, sources_of
+from neurarium.studies.compare import build_model, identified, kebab_case, load_scaled, members, sources_of
 from neurarium.training import evaluate, fit
 
 STREAMS = ("split", "permuted", "rotated")
@@ -118,8 +117,7 @@ def kept_bytes(strategy: Strategy) -> int:
 
 def strategies() -> dict[str, type[Strategy]]:
     """Every strategy of the room by slug."""
-    kinds = members(neurarium.continual, Strategy)
-    return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in kinds}
+    return {kebab_case(kind.__name__): kind for kind in members(neurarium.continual, Strategy)}
 
 
 def build_strategy(settings: Settings, model: nn.Module) -> Strategy:

@@ -1,0 +1,84 @@
+"""``neurarium compress``: one model in, a smaller one out."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurarium.data import Batches
+from neurarium.lab.errors import RequestError
+from neurarium.lab.study import closest
+from neurarium.studies.compare import build_model, load_scaled
+from neurarium.studies.compare_compressors import Settings, compressors, measure, train
+from neurarium.training import evaluate
+
+
+def compress_file(
+    file: Path, data: str, method: str, target: str, model: str, weights: Path | None, epochs: int, batch_size: int
+) -> dict[str, Any]:
+    """Compress a model and write it; returns what it was and what it is.
+
+    Raises:
+        RequestError: something in the request is wrong; nothing is written.
+    """
+    known = compressors()
+    closest(method, known, "method")
+    if file.suffix != ".pt2":
+        raise RequestError(f"the file must end in .pt2, not {file.name!r}")
+    if not file.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder {file.absolute().parent}")
+    for name, number in (("epochs", epochs), ("batch-size", batch_size)):
+        if number < 1:
+            raise RequestError(f"--{name} must be at least 1, not {number}")
+    settings = Settings(data, target, model, method, epochs, batch_size)
+    split = load_scaled(settings)
+    if not split.classes:
+        raise RequestError(f"compress needs data with classes; {split.name} has numbers as targets")
+    torch.manual_seed(0)
+    network = build_model(model, split)
+    loader = Batches(split.train, batch_size, shuffle=True)
+    if weights is None:
+        train(settings, network, split, loader)
+    else:
+        read_weights(network, weights)
+    try:
+        small = known[method]().compress(network, loader).eval()
+    except (ValueError, TypeError) as error:
+        raise RequestError(f"{method} cannot compress this model: {str(error).splitlines()[0]}") from error
+    test = Batches(split.test, 1024)
+    found = {
+        when: {"accuracy": evaluate(part, test), **measure(part, split.test.x[:1])}
+        for when, part in (("before", network), ("after", small))
+    }
+    write(small, split.test.x[:2], file)
+    return {"file": str(file), "method": method, **found}
+
+
+def read_weights(network: torch.nn.Module, path: Path) -> None:
+    """Load a ``state_dict`` into the network.
+
+    Raises:
+        RequestError: no such file, not a state_dict, or not one of this network.
+    """
+    if not path.is_file():
+        raise RequestError(f"--weights: there is no file {path}")
+    try:
+        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    except (RuntimeError, TypeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise RequestError(f"--weights: {path.name} is no state_dict of this model: {first}") from error
+
+
+def write(small: torch.nn.Module, example: torch.Tensor, file: Path) -> None:
+    """Export with a free batch size; the file appears whole or not at all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # caches that a layer fills as it runs are not part of the program
+        program = torch.export.export(small, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        partial = file.with_name(f".{file.name}.part.pt2")
+        torch.export.save(program, partial)
+    os.replace(partial, file)
