@@ -247,5 +247,5 @@ STUDY = Study(
             arms=("rbm/fixprob", "rbm/set"),
         ),
     ],
-    seeds=(3, 5),
+    seeds=(3, 4),
 )  # fmt: skip

@@ -250,5 +250,5 @@ STUDY = Study(
             arms=("deep/gbnn",),
         ),
     ],
-    seeds=(3, 5),
+    seeds=(3, 4),
 )  # fmt: skip
