@@ -69,7 +69,7 @@ def alignment(rule: Signalling, x: Any, y: Tensor) -> Alignment:
     Raises:
         ValueError: no example has a gradient to compare with.
     """
-    with undisturbed(rule.model) as rewind:
+    with _undisturbed(rule.model) as rewind:
         told = rule.signals(x, y)
         rewind()  # both passes see the same dropout masks
         kept: dict[str, Tensor] = {}
@@ -101,7 +101,7 @@ def alignment(rule: Signalling, x: Any, y: Tensor) -> Alignment:
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[Callable[[], None]]:
+def _undisturbed(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Put the model's buffers and the random states back at the end; yields a function that does so in between."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = list({p.device.index for p in model.parameters() if p.device.type == "cuda"})

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from neurarium.probes.alignment import undisturbed
+from neurarium.probes.alignment import _undisturbed
 from neurarium.probes.result import ProbeResult
 
 
@@ -73,7 +73,7 @@ def path_spectrum(rule: ByOrder, x: Any, y: Tensor) -> PathSpectrum:
     Raises:
         ValueError: the network has no block, or the gradient is zero.
     """
-    with undisturbed(rule.model):
+    with _undisturbed(rule.model):
         orders = rule.gradients_by_order(x, y)
     flat = [torch.cat([g.double().flatten() for g in gradients[:-1]]) for gradients in orders]
     exact = flat[-1]
