@@ -192,8 +192,7 @@ STUDY = Study(
     arms=ARMS,
     scales={
         "smoke": {
-            "streams": ("mnist-small",), "train": 300, "test": 200, "epochs": 1, "letters": 256,
-            "pre_training_epochs": 1,
+            "train": 300, "test": 200, "epochs": 1, "letters": 256, "pre_training_epochs": 1,
         },
         "small": {},
         "paper": {
