@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from neurarium.compression import IterativeMagnitudePruning, LotteryTicket, account, find_ticket
 from neurarium.layers import SparseLinear, sparsify
+from neurarium.studies.compression.lottery_ticket import network
 
 PAPER = [80.04, 64.06, 51.28, 41.05, 32.87, 26.32, 21.07, 16.88, 13.52, 10.83, 8.68, 6.95, 5.57, 4.47, 3.58]
 
@@ -292,3 +293,19 @@ def test_misuse_is_explained() -> None:
 
     with pytest.raises(ValueError, match="brought pruned weights"):
         find_ticket(LotteryTicket(small()), careless, 3)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("conv-2", 4.3), ("conv-4", 2.4), ("conv-6", 1.7)])
+def test_the_convolutional_networks_have_the_papers_sizes_and_rates(name: str, millions: float) -> None:
+    model = network(name)
+    weights = [p for p in model.parameters() if p.dim() > 1]
+    assert round(sum(w.numel() for w in weights) / 1e6, 1) == millions
+    ticket = LotteryTicket(model, rate=0.2, rates={nn.Conv2d: 0.1})
+    with torch.no_grad():
+        assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    ticket.prune_and_rewind()
+    kept = {n: float(m.float().mean()) for n, m in ticket.masks.items()}
+    by_kind = {type(model.get_submodule(n.rpartition(".")[0])): share for n, share in list(kept.items())[:-1]}
+    assert by_kind[nn.Conv2d] == pytest.approx(0.9, abs=1e-3)
+    assert by_kind[nn.Linear] == pytest.approx(0.8, abs=1e-3)
+    assert list(kept.values())[-1] == pytest.approx(0.9, abs=1e-3)  # the output layer at half the rate
