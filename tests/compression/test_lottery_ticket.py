@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from neurarium.compression import IterativeMagnitudePruning, LotteryTicket, account, find_ticket
 from neurarium.layers import SparseLinear, sparsify
-from neurarium.studies.compression.lottery_ticket import network
+from neurarium.studies.compression.lottery_ticket import network as papers_network
 
 PAPER = [80.04, 64.06, 51.28, 41.05, 32.87, 26.32, 21.07, 16.88, 13.52, 10.83, 8.68, 6.95, 5.57, 4.47, 3.58]
 
@@ -295,17 +295,25 @@ def test_misuse_is_explained() -> None:
         find_ticket(LotteryTicket(small()), careless, 3)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("conv-2", 4.3), ("conv-4", 2.4), ("conv-6", 1.7)])
-def test_the_convolutional_networks_have_the_papers_sizes_and_rates(name: str, millions: float) -> None:
-    model = network(name)
+@pytest.mark.parametrize(
+    ("name", "conv", "total"), [("conv-2", 38e3, 4.3e6), ("conv-4", 260e3, 2.4e6), ("conv-6", 1.1e6, None)]
+)
+def test_the_convolutional_networks_have_the_papers_sizes(name: str, conv: float, total: float | None) -> None:
+    model = papers_network(name)
     weights = [p for p in model.parameters() if p.dim() > 1]
-    assert round(sum(w.numel() for w in weights) / 1e6, 1) == millions
-    ticket = LotteryTicket(model, rate=0.2, rates={nn.Conv2d: 0.1})
+    assert sum(w.numel() for w in weights if w.dim() == 4) == pytest.approx(conv, rel=0.05)
+    if total is not None:  # the paper's 1.7M for Conv-6 does not follow from its own layers, which hold 2.26M
+        assert sum(w.numel() for w in weights) == pytest.approx(total, rel=0.02)
     with torch.no_grad():
         assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_convolutions_are_pruned_at_their_own_rate_and_the_output_at_half_of_its() -> None:
+    model = papers_network("conv-2")
+    ticket = LotteryTicket(model, rate=0.2, rates={nn.Conv2d: 0.1})
+    with torch.no_grad():
+        for p in model.parameters():
+            p += torch.randn_like(p)
     ticket.prune_and_rewind()
-    kept = {n: float(m.float().mean()) for n, m in ticket.masks.items()}
-    by_kind = {type(model.get_submodule(n.rpartition(".")[0])): share for n, share in list(kept.items())[:-1]}
-    assert by_kind[nn.Conv2d] == pytest.approx(0.9, abs=1e-3)
-    assert by_kind[nn.Linear] == pytest.approx(0.8, abs=1e-3)
-    assert list(kept.values())[-1] == pytest.approx(0.9, abs=1e-3)  # the output layer at half the rate
+    kept = [left / whole for left, whole in ticket.masks.counts().values()]
+    assert kept == pytest.approx([0.9, 0.9, 0.8, 0.8, 0.9], abs=2e-3)
