@@ -1,7 +1,10 @@
 from .accuracy_matrix import AccuracyMatrix as AccuracyMatrix
 from .anchored import AnchoredStrategy as AnchoredStrategy
 from .approximate_index import ApproximateIndex as ApproximateIndex
+from .availability import updated_availability as updated_availability
+from .context_detection import ContextDetector as ContextDetector
 from .ewc import EWC as EWC
+from .gateon import GateON as GateON
 from .l2_anchor import L2Anchor as L2Anchor
 from .learn_stream import learn_stream as learn_stream
 from .lwf import LearningWithoutForgetting as LearningWithoutForgetting

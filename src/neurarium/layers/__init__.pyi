@@ -4,6 +4,9 @@ from .bitwise import bit_layers as bit_layers
 from .bitwise import bitwise as bitwise
 from .bitwise import to_dense as to_dense
 from .bitwise import to_integers as to_integers
+from .context_gate import ContextGate as ContextGate
+from .context_gate import ContextNorm as ContextNorm
+from .context_gate import retanh as retanh
 from .derivative_levels import PiecewiseConstant as PiecewiseConstant
 from .derivative_levels import optimal_derivative as optimal_derivative
 from .derivative_levels import uniform_derivative as uniform_derivative
