@@ -3,6 +3,7 @@ from .anchored import AnchoredStrategy as AnchoredStrategy
 from .approximate_index import ApproximateIndex as ApproximateIndex
 from .availability import updated_availability as updated_availability
 from .context_detection import ContextDetector as ContextDetector
+from .dee import DifferentiableEnsemble as DifferentiableEnsemble
 from .ewc import EWC as EWC
 from .gateon import GateON as GateON
 from .l2_anchor import L2Anchor as L2Anchor

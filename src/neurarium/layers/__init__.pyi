@@ -40,6 +40,7 @@ from .rezero_transformer import ReZeroTransformerDecoderLayer as ReZeroTransform
 from .rezero_transformer import ReZeroTransformerEncoderLayer as ReZeroTransformerEncoderLayer
 from .rezero_transformer import initialise_attention as initialise_attention
 from .scan import cumulative_sum_product as cumulative_sum_product
+from .soft_topk import soft_topk as soft_topk
 from .sparse_linear import SparseLinear as SparseLinear
 from .sparse_linear import sparsify as sparsify
 from .sparse_pattern import draw_positions as draw_positions

@@ -26,6 +26,8 @@ from .noprop import NoProp as NoProp
 from .pepita import Pepita as Pepita
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule
+from .sign_descent import SignDescent as SignDescent
+from .sign_descent import sign_descent_ as sign_descent_
 from .tent import PseudoLabel as PseudoLabel
 from .tent import Tent as Tent
 from .test_time import BatchNormAdapt as BatchNormAdapt

@@ -12,8 +12,8 @@ looks at the loss on a batch before it learns it, and its trust in a context gro
 shorter than the paper's (500 steps). ``narrow`` arms are 64 units wide and see 15 tasks. ``rotated`` turns the images
 by ten random whole angles; forward transfer is what 20 steps on a new task reach beyond what they reach from scratch.
 Tuned on seed 100, outside the seeds that are run: rate 0.01 of (0.01, 0.03, 0.06) with leak 0.5 of (0.1, 0.3, 0.5) for
-neurons, 0.06 and 0.3 for parameters, the strength of ``ewc``'s springs 1e5 of (1e3, 1e4, 1e5, 3e5, 1e6). Paper: 100 tasks of 500 steps,
-batches of 1,000, width 2,000. Its streams of texts for a pre-trained BERT are not tested.
+neurons, 0.06 and 0.3 for parameters, the strength of ``ewc``'s springs 1e5 of (1e3, 1e4, 1e5, 3e5, 1e6). Paper: 100
+tasks of 500 steps, batches of 1,000, width 2,000. Its streams of texts for a pre-trained BERT are not tested.
 """
 
 from __future__ import annotations
@@ -256,5 +256,5 @@ STUDY = Study(
             arms=("n-gateon", "p-gateon", "narrow", "narrow-noleak"),
         ),
     ],
-    seeds=(3, 5),
+    seeds=(3, 4),
 )  # fmt: skip
