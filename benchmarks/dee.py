@@ -1,4 +1,4 @@
-"""Differentiable ensembles: examples per second, beside the loop over experts and the Sinkhorn gate of the usual way."""
+"""Differentiable ensembles: examples per second, beside a loop over experts with a Sinkhorn gate."""
 
 from __future__ import annotations
 

@@ -14,12 +14,16 @@ from .dfa import DirectFeedbackAlignment as DirectFeedbackAlignment
 from .dfa import Shallow as Shallow
 from .feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from .forward_forward import ForwardForward as ForwardForward
+from .glauber import glauber as glauber
 from .gradient_boosting import GradientBoostedHead as GradientBoostedHead
 from .gradient_boosting import fit_heads as fit_heads
 from .gradient_noise import GradientNoise as GradientNoise
 from .hebbian import SoftHebbian as SoftHebbian
 from .hebbian import soft_hebbian_update as soft_hebbian_update
+from .hebbian_memory import HebbianMemory as HebbianMemory
 from .highway import HighwayBackprop as HighwayBackprop
+from .labelled_memory import LabelledMemory as LabelledMemory
+from .labelled_memory import Recall as Recall
 from .mono_forward import MonoForward as MonoForward
 from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
 from .noprop import NoProp as NoProp

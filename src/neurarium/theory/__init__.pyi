@@ -1,3 +1,10 @@
+from .multitasking import Overlaps as Overlaps
+from .multitasking import critical_dilution as critical_dilution
+from .multitasking import energy_from_losses as energy_from_losses
+from .multitasking import multitasking_overlaps as multitasking_overlaps
+from .multitasking import multitasking_step as multitasking_step
+from .multitasking import phase_of as phase_of
+from .multitasking import retrieval_losses as retrieval_losses
 from .teacher_student import LearningCurve as LearningCurve
 from .teacher_student import TeacherStudent as TeacherStudent
 from .teacher_student import order_parameter_dynamics as order_parameter_dynamics
