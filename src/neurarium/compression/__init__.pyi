@@ -8,6 +8,9 @@ from .bit_storage import read as read
 from .bit_storage import store as store
 from .class_of_students import ClassOfStudents as ClassOfStudents
 from .compressor import Compressor as Compressor
+from .concentration import KnowledgeConcentration as KnowledgeConcentration
+from .concentration import SoftTargets as SoftTargets
+from .concentration import vertical_precision as vertical_precision
 from .evolution import SparseEvolution as SparseEvolution
 from .evolution import random_sparse as random_sparse
 from .evolution import sparse_layers as sparse_layers

@@ -1,3 +1,4 @@
+from . import pam as pam
 from .bit_packing import pack_bits as pack_bits
 from .bit_packing import unpack_bits as unpack_bits
 from .bitwise import bit_layers as bit_layers
@@ -40,10 +41,12 @@ from .rezero_transformer import ReZeroTransformerDecoderLayer as ReZeroTransform
 from .rezero_transformer import ReZeroTransformerEncoderLayer as ReZeroTransformerEncoderLayer
 from .rezero_transformer import initialise_attention as initialise_attention
 from .scan import cumulative_sum_product as cumulative_sum_product
+from .self_paced import SelfPacedLogits as SelfPacedLogits
 from .soft_topk import soft_topk as soft_topk
 from .sparse_linear import SparseLinear as SparseLinear
 from .sparse_linear import sparsify as sparsify
 from .sparse_pattern import draw_positions as draw_positions
 from .sparse_pattern import epsilon_density as epsilon_density
 from .srelu import SReLU as SReLU
+from .structured_head import StructuredHead as StructuredHead
 from .task_gains import TaskGains as TaskGains

@@ -1,0 +1,193 @@
+"""Structured heads, paced logits and the concentration loss against dense equivalents and counts by hand."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from neurarium.compression import KnowledgeConcentration, vertical_precision
+from neurarium.data import DataError, LabelTree
+from neurarium.layers import SelfPacedLogits, StructuredHead
+
+TREE = LabelTree(
+    {"birds": ["wren", "finch", "bird"], "cars": ["van", "cab"]}, {"wren": ["bird"], "finch": ["bird"]}
+)  # fmt: skip
+
+
+def count(pattern, hidden, shared=0):
+    with torch.device("meta"):
+        head = StructuredHead(1024, [5000] * 20, hidden, pattern, shared, bias=False)
+    return sum(p.numel() for p in head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hidden", "shared", "wanted"),
+    [
+        ("fc-fc", (4096, 512), 0, 57_491_456), ("fc-sc", (4096, 512), 0, 97_337_344),
+        ("sc-sc", (512, 512), 0, 66_928_640), ("fc-sc-shared", (4096, 512), 0, 97_337_344),
+        ("fc-sc-shared", (4096, 512), 512, 57_491_456),
+    ],
+)  # fmt: skip
+def test_parameters_are_those_of_the_paper(pattern, hidden, shared, wanted):
+    assert count(pattern, hidden, shared) == wanted
+
+
+@pytest.mark.parametrize("shared", [0, 2])
+def test_a_structured_head_is_a_masked_dense_one(shared):
+    torch.manual_seed(0)
+    head = StructuredHead(6, (3, 2), (7, 4), "fc-sc-shared" if shared else "fc-sc", shared).double()
+    own = 4 - shared
+    second = torch.cat([head.common, head.own.flatten(0, 1)]).detach()
+    output = torch.zeros(5, shared + 2 * own, dtype=torch.float64)
+    output[:, :shared] = head.output[:, :shared]
+    output[:3, shared : shared + own] = head.output[:3, shared:]
+    output[3:, shared + own :] = head.output[3:, shared:]
+    b1, b_common, b_own, b3 = (b.detach() for b in head.biases)
+    x = torch.randn(9, 6, dtype=torch.float64, requires_grad=True)
+    hidden = (x @ head.first[0].detach().T + b1[0]).relu()
+    dense = (hidden @ second.T + torch.cat([b_common, b_own.flatten()])).relu() @ output.T + b3
+    (gradient,) = torch.autograd.grad(dense.square().sum(), x)
+    found = head(x)
+    (own_gradient,) = torch.autograd.grad(found.square().sum(), x)
+    assert torch.allclose(found, dense)
+    assert torch.allclose(own_gradient, gradient)
+
+
+def test_with_separate_first_layers_verticals_have_nothing_in_common():
+    torch.manual_seed(0)
+    head = StructuredHead(6, (3, 2), (7, 4), "sc-sc")
+    head(torch.randn(5, 6))[:, :3].sum().backward()
+    assert head.first.grad[0].abs().sum() > 0
+    assert head.first.grad[1].abs().sum() == 0
+    assert head.own.grad[1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("level", ["vertical", "class"])
+def test_paced_logits_have_a_fixed_length(level):
+    torch.manual_seed(0)
+    layer = SelfPacedLogits((3, 4), level, init=2.0).double()
+    x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    assert torch.allclose(y[:, :3].norm(dim=1), torch.full((5,), 2.0).double())
+    assert torch.allclose(layer(10 * x), y)
+    (gradient,) = torch.autograd.grad((y * torch.randn_like(y)).sum(), x)
+    assert torch.allclose((gradient * x)[:, 3:].sum(1), torch.zeros(5).double(), atol=1e-12)
+    assert layer(torch.zeros(1, 7).double()).abs().max() == 0
+
+
+def test_factors_start_at_the_root_of_the_size():
+    torch.manual_seed(0)
+    layer = SelfPacedLogits((100, 25))
+    assert layer.gamma.tolist() == pytest.approx([10, 5], abs=0.01)
+    assert layer.gamma.requires_grad
+    assert not SelfPacedLogits((4,), learnable=False).gamma.requires_grad
+
+
+class Oracle(nn.Module):
+    """A teacher that knows: inputs are class indices within the vertical."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return 200.0 * nn.functional.one_hot(x[:, 0].long(), self.size) - 100
+
+
+def concentration(**options):
+    return KnowledgeConcentration({"birds": Oracle(3), "cars": Oracle(2)}, TREE, **options)
+
+
+def test_teachers_that_know_give_the_hard_label_loss():
+    y = torch.tensor([0, 4, 2, 3])
+    x = torch.tensor([[0.0], [1.0], [2.0], [0.0]])
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    wanted = binary_cross_entropy_with_logits(logits, torch.eye(5)[y], reduction="sum") / 4
+    assert torch.allclose(concentration(top_k=3).loss(logits, x, y), wanted)
+    only = concentration(top_k=1).targets(x, y)
+    assert torch.equal(only.dense(5), torch.eye(5)[y])
+    mixed = concentration(hard_weight=1.0).loss(logits, x, y)
+    multi_hot = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]]).float()
+    assert torch.allclose(mixed, binary_cross_entropy_with_logits(logits, multi_hot, reduction="sum") / 4)
+
+
+def test_targets_outside_the_vertical_and_below_the_top_are_zero():
+    torch.manual_seed(0)
+    teachers = {"birds": nn.Linear(4, 3), "cars": nn.Linear(4, 2)}
+    rule = KnowledgeConcentration(teachers, TREE, top_k=2)
+    x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 4, 0])
+    dense = rule.targets(x, y).dense(5)
+    birds = teachers["birds"](x).sigmoid()
+    for row, label in enumerate(y.tolist()):
+        if label < 3:
+            best = birds[row].topk(2).indices
+            assert torch.allclose(dense[row, best], birds[row, best])
+            assert int((dense[row] != 0).sum()) == 2
+        else:
+            assert dense[row, :3].abs().sum() == 0
+    recorded = rule.record(x, y, batch_size=4)
+    assert torch.allclose(recorded.dense(5), dense)
+    logits = torch.randn(6, 5)
+    assert torch.allclose(rule.loss_from(logits, recorded, y), rule.loss(logits, x, y))
+
+
+def test_sampled_negatives_have_the_full_loss_as_their_mean():
+    torch.manual_seed(0)
+    tree = LabelTree({"a": [f"a{i}" for i in range(4)], "b": [f"b{i}" for i in range(40)]})
+    teachers = {"a": Oracle(4), "b": Oracle(40)}
+    logits, x, y = torch.randn(3, 44), torch.zeros(3, 1), torch.tensor([0, 0, 0])
+    full = KnowledgeConcentration(teachers, tree).loss(logits, x, y)
+    sampled = KnowledgeConcentration(teachers, tree, negatives=10)
+    mean = sum(float(sampled.loss(logits, x, y)) for _ in range(2000)) / 2000
+    assert mean == pytest.approx(float(full), rel=0.02)
+
+
+def test_one_vertical_is_plain_distillation_whatever_the_head():
+    tree = LabelTree({"all": ["a", "b", "c"]})
+    teacher = nn.Linear(4, 3)
+    x, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    logits = torch.randn(5, 3)
+    wanted = binary_cross_entropy_with_logits(logits, teacher(x).sigmoid(), reduction="sum") / 5
+    assert torch.allclose(KnowledgeConcentration({"all": teacher}, tree).loss(logits, x, y), wanted)
+
+
+def test_a_student_learns_both_verticals_from_its_teachers():
+    torch.manual_seed(0)
+    y = torch.randint(5, (400,))
+    centres = 3 * torch.randn(5, 8)
+    x = centres[y] + torch.randn(400, 8)
+    knowing = {"birds": nn.Linear(8, 3), "cars": nn.Linear(8, 2)}
+    with torch.no_grad():
+        for name, part in zip(TREE.names, TREE.slices()):
+            knowing[name].weight.copy_(centres[part])
+            knowing[name].bias.copy_(-centres[part].square().sum(1) / 2)
+    student = nn.Sequential(
+        nn.Linear(8, 16), nn.ReLU(), StructuredHead(16, TREE.sizes, (16, 8)), SelfPacedLogits(TREE.sizes)
+    )
+    loader = [(x[i : i + 40], y[i : i + 40]) for i in range(0, 400, 40)]
+    before = vertical_precision(student(x), y, TREE)
+    KnowledgeConcentration(knowing, TREE).compress(student, loader, epochs=20, learning_rate=1e-2)
+    after = vertical_precision(student(x), y, TREE)
+    assert min(after.values()) > 0.9 > max(before.values())
+
+
+def test_precision_counts_the_vertical_alone_and_classes_above():
+    logits = torch.tensor([[3.0, 0, 2, 9, 9], [0, 3.0, 2, 9, 9], [-9, -9, -9, 1, 0]])
+    found = vertical_precision(logits, torch.tensor([0, 1, 3]), TREE)
+    assert found == {"birds": 1.0, "cars": 1.0}
+
+
+def test_misuse_is_explained():
+    with pytest.raises(DataError, match="class 'wren' is in two verticals, 'a' and 'b'"):
+        LabelTree({"a": ["wren"], "b": ["wren"]})
+    with pytest.raises(DataError, match="parent 'b' of 'a' is not a class of the same vertical"):
+        LabelTree({"x": ["a"], "y": ["b"]}, {"a": ["b"]})
+    with pytest.raises(ValueError, match="no teacher for vertical 'cars'"):
+        KnowledgeConcentration({"birds": nn.Identity()}, TREE)
+    wrong = KnowledgeConcentration({"birds": Oracle(2), "cars": Oracle(2)}, TREE)
+    with pytest.raises(ValueError, match="vertical 'birds' has 3 classes, its teacher returns 2"):
+        wrong.targets(torch.zeros(1, 1), torch.tensor([0]))
+    with pytest.raises(ValueError, match="pattern must be one of"):
+        StructuredHead(4, (2,), (3, 3), "sc-fc")
+    with pytest.raises(ValueError, match="shared must be 0"):
+        StructuredHead(4, (2,), (3, 3), shared=2)
