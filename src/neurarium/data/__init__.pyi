@@ -12,6 +12,8 @@ from .hebbian import noisy_examples as noisy_examples
 from .label_tree import LabelTree as LabelTree
 from .letters import printed_letters as printed_letters
 from .loading import load as load
+from .phone_stream import PhoneStream as PhoneStream
+from .phone_stream import phone_stream as phone_stream
 from .recordings import AudioSplit as AudioSplit
 from .recordings import Omniglot as Omniglot
 from .recordings import Recordings as Recordings

@@ -22,6 +22,7 @@ from .few_bit import FewBitSiLU as FewBitSiLU
 from .few_bit import FewBitSoftplus as FewBitSoftplus
 from .few_bit import FewBitTanh as FewBitTanh
 from .few_bit import few_bit_activation as few_bit_activation
+from .frame_window import FrameWindow as FrameWindow
 from .graph_convolution import GraphConvolution as GraphConvolution
 from .graph_convolution import normalized_adjacency as normalized_adjacency
 from .maxout import Maxout as Maxout
@@ -42,6 +43,7 @@ from .rezero_transformer import ReZeroTransformerEncoderLayer as ReZeroTransform
 from .rezero_transformer import initialise_attention as initialise_attention
 from .scan import cumulative_sum_product as cumulative_sum_product
 from .self_paced import SelfPacedLogits as SelfPacedLogits
+from .sigmoid_rnn import SigmoidRNN as SigmoidRNN
 from .soft_topk import soft_topk as soft_topk
 from .sparse_linear import SparseLinear as SparseLinear
 from .sparse_linear import sparsify as sparsify

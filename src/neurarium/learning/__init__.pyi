@@ -22,12 +22,16 @@ from .hebbian import SoftHebbian as SoftHebbian
 from .hebbian import soft_hebbian_update as soft_hebbian_update
 from .hebbian_memory import HebbianMemory as HebbianMemory
 from .highway import HighwayBackprop as HighwayBackprop
+from .inequality import Inequality as Inequality
+from .inequality import MaxRowSum as MaxRowSum
+from .inequality import echo_state_constraints as echo_state_constraints
 from .labelled_memory import LabelledMemory as LabelledMemory
 from .labelled_memory import Recall as Recall
 from .mono_forward import MonoForward as MonoForward
 from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
 from .noprop import NoProp as NoProp
 from .pepita import Pepita as Pepita
+from .primal_dual import PrimalDual as PrimalDual
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule
 from .sign_descent import SignDescent as SignDescent

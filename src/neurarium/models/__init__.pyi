@@ -1,3 +1,4 @@
+from .arma_rnn import ARMARNN as ARMARNN
 from .causal_transformer import CausalTransformer as CausalTransformer
 from .deep_mlp import DeepMlp as DeepMlp
 from .deep_mlp import Highway as Highway

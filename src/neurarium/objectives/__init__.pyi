@@ -1,4 +1,5 @@
 from .distillation import distillation_loss as distillation_loss
+from .echo_state import echo_state_bound as echo_state_bound
 from .entropy import prediction_entropy as prediction_entropy
 from .guidance import Guidance as Guidance
 from .quadratic import QuadraticPenalty as QuadraticPenalty

@@ -6,6 +6,8 @@ from .cka import CkaMatrix as CkaMatrix
 from .cka import cka_matrix as cka_matrix
 from .early_stop import EarlyStop as EarlyStop
 from .early_stop import early_stop as early_stop
+from .echo_state import EchoState as EchoState
+from .echo_state import forgetting_rate as forgetting_rate
 from .error_consistency import ErrorConsistency as ErrorConsistency
 from .error_consistency import error_consistency as error_consistency
 from .feedback_angle import FeedbackAngle as FeedbackAngle

@@ -1,3 +1,7 @@
+from .bigram import bigram_viterbi as bigram_viterbi
+from .bigram import estimate_transitions as estimate_transitions
+from .bigram import frame_error_rate as frame_error_rate
+from .bigram import phone_error_rate as phone_error_rate
 from .counting import count as count
 from .counting import exact_occupation as exact_occupation
 from .counting import label_counts as label_counts
