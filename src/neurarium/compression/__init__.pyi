@@ -3,6 +3,8 @@ from .account import account as account
 from .activation_quantization import ActivationConversion as ActivationConversion
 from .activation_quantization import calibrate as calibrate
 from .activation_quantization import convert_activations as convert_activations
+from .anytime import AnytimeEnsemble as AnytimeEnsemble
+from .anytime import operations as operations
 from .bit_storage import capacity as capacity
 from .bit_storage import read as read
 from .bit_storage import store as store
@@ -18,6 +20,9 @@ from .lottery import LotteryTicket as LotteryTicket
 from .masking import Masks as Masks
 from .masking import largest as largest
 from .masking import prunable as prunable
+from .progressive import ProgressiveDistillation as ProgressiveDistillation
+from .progressive import mamba_student as mamba_student
+from .progressive import plain_student as plain_student
 from .representation import Recorded as Recorded
 from .representation import record as record
 from .sparse_training import SparseEvolutionaryTraining as SparseEvolutionaryTraining

@@ -25,6 +25,8 @@ from .few_bit import few_bit_activation as few_bit_activation
 from .frame_window import FrameWindow as FrameWindow
 from .graph_convolution import GraphConvolution as GraphConvolution
 from .graph_convolution import normalized_adjacency as normalized_adjacency
+from .mamba import MambaBlock as MambaBlock
+from .mamba import selective_scan as selective_scan
 from .maxout import Maxout as Maxout
 from .quantized_input import QuantizedInputActivation as QuantizedInputActivation
 from .residual import PostNormResidual as PostNormResidual

@@ -4,6 +4,8 @@ from .deep_mlp import DeepMlp as DeepMlp
 from .deep_mlp import Highway as Highway
 from .denoising_block import DenoisingBlock as DenoisingBlock
 from .frozen_encoder import FrozenEncoder as FrozenEncoder
+from .mamba_classifier import MambaClassifier as MambaClassifier
+from .mamba_classifier import mamba_ladder as mamba_ladder
 from .one_neuron import OneNeuronNet as OneNeuronNet
 from .plain_mlp import plain_mlp as plain_mlp
 from .rbm import RBM as RBM

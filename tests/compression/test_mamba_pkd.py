@@ -1,0 +1,168 @@
+"""Progressive distillation: what one member is, what the line search may do, and when an input is done."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, kl_div
+from torch.utils.flop_counter import FlopCounterMode
+
+from neurarium.compression import AnytimeEnsemble, ProgressiveDistillation, account, operations, plain_student
+from neurarium.layers import MambaBlock
+from neurarium.models import MambaClassifier, mamba_ladder
+
+
+def blobs(count=240, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.randint(3, (count,), generator=g)
+    return 2 * torch.eye(3, 6)[y] + torch.randn(count, 6, generator=g), y
+
+
+def teacher():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3))
+    x, y = blobs()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model
+
+
+def linear(share, example, num_classes, flops):
+    return nn.Linear(6, num_classes)
+
+
+def test_one_member_is_plain_distillation_bit_for_bit():
+    model, (x, y) = teacher(), blobs()
+    chain = ProgressiveDistillation(linear, shares=(0.1,), epochs=2, held_out=0.25, batch_size=60)
+    torch.manual_seed(7)
+    found = chain.compress(model, [(x, y)])
+    torch.manual_seed(7)
+    train = torch.randperm(240)[60:]
+    student = nn.Linear(6, 3)
+    optimizer = torch.optim.Adam(student.parameters(), 2e-3)
+    with torch.no_grad():
+        answers = model(x)
+    for _ in range(2):
+        for rows in torch.randperm(180).split(60):
+            rows = train[rows]
+            optimizer.zero_grad()
+            out = student(x[rows])
+            soft = kl_div((out / 2).log_softmax(1), (answers[rows] / 2).softmax(1), reduction="none").sum(1)
+            (0.5 * cross_entropy(out, y[rows], reduction="none") + 2 * soft).mean().backward()
+            optimizer.step()
+    assert found.weights.tolist() == [1.0]
+    assert torch.allclose(found(x), student(x), atol=1e-6)
+
+
+def test_every_member_lowers_the_loss_and_the_sum_is_the_group():
+    model, (x, y) = teacher(), blobs()
+    torch.manual_seed(0)
+    chain = ProgressiveDistillation(plain_student, shares=(0.05, 0.2, 0.3), epochs=15)
+    before = copy.deepcopy(model.state_dict())
+    group = chain.compress(model, [(x, y)])
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
+    with torch.no_grad():
+        losses = [float(chain.losses(group(x, m), model(x), y).mean()) for m in range(1, len(group.members) + 1)]
+        total = sum(w * member(x) for w, member in zip(group.weights, group.members))
+    assert len(losses) >= 2
+    assert losses == sorted(losses, reverse=True)
+    assert torch.allclose(group(x), total)
+    assert int(group.flops.sum()) < 0.56 * operations(model, x[:1])
+
+
+def test_a_student_that_learns_nothing_is_left_out():
+    class Silent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return 0 * self.scale * x[:, :3]
+
+    made = []
+
+    def factory(share, example, num_classes, flops):
+        made.append(nn.Linear(6, 3) if len(made) != 1 else Silent())
+        return made[-1]
+
+    x, y = blobs()
+    group = ProgressiveDistillation(factory, shares=(0.1, 0.1), epochs=10).compress(teacher(), [(x, y)])
+    assert len(made) == 2
+    assert list(group.members) == [made[0]]
+
+
+def test_a_member_of_weight_zero_changes_nothing():
+    torch.manual_seed(0)
+    a, b = nn.Linear(6, 3), nn.Linear(6, 3)
+    x = torch.randn(4, 6)
+    assert torch.equal(AnytimeEnsemble([a, b], [1.0, 0.0], [36, 36])(x), a(x))
+
+
+def test_budget_and_confidence_decide_how_many_are_asked():
+    sure, unsure = torch.tensor([[9.0, 0, 0]]), torch.tensor([[0.1, 0, 0]])
+
+    class Says(nn.Module):
+        def forward(self, x):
+            return torch.where(x[:, :1] > 0, sure, unsure)
+
+    x = torch.tensor([[1.0], [-1.0]])
+    group = AnytimeEnsemble([Says(), Says(), Says()], [1.0, 1.0, 1.0], [10, 20, 30])
+    assert group.predict(x, confidence=0.9)[1].tolist() == [1, 3]
+    assert group.predict(x, flop_budget=35)[1].tolist() == [2, 2]
+    assert group.predict(x)[1].tolist() == [3, 3]
+    with pytest.raises(ValueError, match="first member takes 10 operations, more than 5"):
+        group.predict(x, flop_budget=5)
+    with pytest.raises(ValueError, match="members must be between 1 and 3"):
+        group(x, 4)
+
+
+def test_connected_members_read_the_features_before():
+    torch.manual_seed(0)
+    x = torch.randn(60, 8, 8)
+    y = torch.randint(3, (60,))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+    def factory(share, example, num_classes, flops):
+        return MambaClassifier(8, 4, 1, 4, 1, num_classes, d_state=2)
+
+    chain = ProgressiveDistillation(factory, shares=(0.1, 0.2), connected=True, epochs=1, min_gain=-9.0)
+    group = chain.compress(model, [(x, y)])
+    assert [member.head.in_features for member in group.members] == [4, 8][: len(group.members)]
+    assert group(x).shape == (60, 3)
+    with pytest.raises(ValueError, match="need a method features"):
+        ProgressiveDistillation(linear, shares=(0.1, 0.1), connected=True, epochs=1).compress(teacher(), [blobs()])
+
+
+def test_the_control_averages_students_that_do_not_know_of_each_other():
+    x, y = blobs()
+    group = ProgressiveDistillation(linear, shares=(0.1, 0.1), progressive=False, epochs=2).compress(
+        teacher(), [(x, y)]
+    )
+    assert group.weights.tolist() == [0.5, 0.5]
+
+
+def test_operations_count_products_as_torch_does_and_recurrences_too():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 5))
+    x = torch.randn(2, 1, 8, 8)
+    with FlopCounterMode(display=False) as counter:
+        net(x)
+    assert operations(net, x) == counter.get_total_flops() == account(net, x).flops
+    block, tokens = MambaBlock(4, d_state=2), torch.randn(3, 5, 4)
+    assert operations(block, tokens) - account(block, tokens).flops == 3 * 5 * 9 * 8 * 2
+
+
+def test_the_ladder_uses_its_shares_and_names_the_smallest():
+    example = torch.zeros(1, 28, 28)
+    for share, model in zip((0.02, 0.1, 0.3), mamba_ladder(3e6, (0.02, 0.1, 0.3))):
+        assert 0.5 * share < model.flops() / 3e6 <= share
+        assert model.flops() == pytest.approx(operations(model, example), rel=0.06)
+        assert model(example).shape == (1, 10)
+    with pytest.raises(ValueError, match="is too small: the smallest classifier takes"):
+        mamba_ladder(1e5, (0.01,))
+    with pytest.raises(ValueError, match="multiple of patch, unlike 28 and 5"):
+        MambaClassifier(28, 5)
