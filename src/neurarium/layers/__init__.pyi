@@ -23,11 +23,13 @@ from .few_bit import FewBitSoftplus as FewBitSoftplus
 from .few_bit import FewBitTanh as FewBitTanh
 from .few_bit import few_bit_activation as few_bit_activation
 from .frame_window import FrameWindow as FrameWindow
+from .gradient_reversal import GradientReversal as GradientReversal
 from .graph_convolution import GraphConvolution as GraphConvolution
 from .graph_convolution import normalized_adjacency as normalized_adjacency
 from .mamba import MambaBlock as MambaBlock
 from .mamba import selective_scan as selective_scan
 from .maxout import Maxout as Maxout
+from .prototype_subspace import PrototypeSubspace as PrototypeSubspace
 from .quantized_input import QuantizedInputActivation as QuantizedInputActivation
 from .residual import PostNormResidual as PostNormResidual
 from .residual import Residual as Residual

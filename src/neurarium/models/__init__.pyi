@@ -1,5 +1,7 @@
 from .arma_rnn import ARMARNN as ARMARNN
 from .causal_transformer import CausalTransformer as CausalTransformer
+from .concept_subspace import ConceptSubspaceNetwork as ConceptSubspaceNetwork
+from .concept_subspace import ConceptWeights as ConceptWeights
 from .deep_mlp import DeepMlp as DeepMlp
 from .deep_mlp import Highway as Highway
 from .denoising_block import DenoisingBlock as DenoisingBlock

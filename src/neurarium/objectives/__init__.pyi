@@ -5,4 +5,5 @@ from .guidance import Guidance as Guidance
 from .quadratic import QuadraticPenalty as QuadraticPenalty
 from .similarity import linear_cka as linear_cka
 from .similarity import rsa as rsa
+from .subspace_alignment import subspace_alignment as subspace_alignment
 from .taps import Taps as Taps

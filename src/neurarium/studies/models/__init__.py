@@ -1,0 +1,1 @@
+"""Studies of this room's papers."""
