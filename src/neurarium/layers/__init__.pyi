@@ -29,6 +29,14 @@ from .graph_convolution import normalized_adjacency as normalized_adjacency
 from .mamba import MambaBlock as MambaBlock
 from .mamba import selective_scan as selective_scan
 from .maxout import Maxout as Maxout
+from .pam_convert import PiecewiseAffineConversion as PiecewiseAffineConversion
+from .pam_convert import to_piecewise_affine as to_piecewise_affine
+from .pam_layers import PAMConv2d as PAMConv2d
+from .pam_layers import PAMDropout as PAMDropout
+from .pam_layers import PAMLayerNorm as PAMLayerNorm
+from .pam_layers import PAMLinear as PAMLinear
+from .pam_layers import PAMMultiheadAttention as PAMMultiheadAttention
+from .pam_layers import PAMSoftmax as PAMSoftmax
 from .prototype_subspace import PrototypeSubspace as PrototypeSubspace
 from .quantized_input import QuantizedInputActivation as QuantizedInputActivation
 from .residual import PostNormResidual as PostNormResidual

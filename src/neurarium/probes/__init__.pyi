@@ -39,6 +39,8 @@ from .loss_path import loss_along_line as loss_along_line
 from .loss_plane import LossPlane as LossPlane
 from .loss_plane import loss_around_run as loss_around_run
 from .loss_plane import loss_on_plane as loss_on_plane
+from .multiplications import MultiplicationReport as MultiplicationReport
+from .multiplications import multiplication_report as multiplication_report
 from .peakiness import Peakiness as Peakiness
 from .peakiness import peakiness as peakiness
 from .perturbation import PerturbationCurve as PerturbationCurve
