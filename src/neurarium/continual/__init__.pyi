@@ -3,6 +3,7 @@ from .anchored import AnchoredStrategy as AnchoredStrategy
 from .approximate_index import ApproximateIndex as ApproximateIndex
 from .availability import updated_availability as updated_availability
 from .context_detection import ContextDetector as ContextDetector
+from .cwr import CopyWeightReinit as CopyWeightReinit
 from .dee import DifferentiableEnsemble as DifferentiableEnsemble
 from .ewc import EWC as EWC
 from .gateon import GateON as GateON
@@ -13,6 +14,7 @@ from .nearest_mean import NearestMeanClassifier as NearestMeanClassifier
 from .replay import Replay as Replay
 from .strategy import Finetune as Finetune
 from .strategy import Strategy as Strategy
+from .stream_classifier import StreamClassifier as StreamClassifier
 from .streaming_lda import StreamingLDA as StreamingLDA
 from .streaming_lda import StreamingRidge as StreamingRidge
 from .vector_store import VectorStore as VectorStore

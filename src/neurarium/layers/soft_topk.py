@@ -58,9 +58,15 @@ class _Membership(torch.autograd.Function):
 
 
 def threshold(d: Tensor, k: float, eps: float) -> Tensor:
-    """The t of each row with sum sigmoid((t - d) / eps) = k: Newton steps, halving the bracket where one leaves it."""
-    shift = eps * math.log(k / (d.shape[-1] - k))  # if all d were equal, t would be d + shift
-    low, high = d.amin(-1, keepdim=True) + shift, d.amax(-1, keepdim=True) + shift
+    """The t of each row with sum sigmoid((t - d) / eps) = k: Newton steps, halving the bracket where one leaves it.
+
+    At the lower end the m = ceil(k) - 1 smallest entries count at most 1 each and the n - m others at most (k - m) / (n
+    - m) each; at the upper end the m + 2 smallest alone count k.
+    """
+    n, m = d.shape[-1], math.ceil(k) - 1
+    nearest = d.topk(min(m + 2, n), largest=False).values
+    low = nearest[..., m : m + 1] + eps * logit((k - m) / (n - m))
+    high = nearest[..., -1:] + eps * logit(k / min(m + 2, n))
     t = (low + high) / 2
     for _ in range(100):
         a = torch.sigmoid((t - d) / eps)
@@ -72,3 +78,8 @@ def threshold(d: Tensor, k: float, eps: float) -> Tensor:
         newton = t - excess / slope.clamp_min(1e-300)
         t = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
     return t
+
+
+def logit(p: float) -> float:
+    """log(p / (1 - p)), within what a double holds."""
+    return math.log(p / (1 - p)) if 0 < p < 1 else math.copysign(40.0, p - 0.5)

@@ -5,6 +5,10 @@ from .concept_subspace import ConceptWeights as ConceptWeights
 from .deep_mlp import DeepMlp as DeepMlp
 from .deep_mlp import Highway as Highway
 from .denoising_block import DenoisingBlock as DenoisingBlock
+from .feature_extractors import LogMelStatistics as LogMelStatistics
+from .feature_extractors import SentenceEncoder as SentenceEncoder
+from .feature_extractors import TextHasher as TextHasher
+from .feature_extractors import feature_extractor as feature_extractor
 from .frozen_encoder import FrozenEncoder as FrozenEncoder
 from .mamba_classifier import MambaClassifier as MambaClassifier
 from .mamba_classifier import mamba_ladder as mamba_ladder

@@ -1,0 +1,166 @@
+"""The pipeline against the learner called directly, CWR* against its closed form, extractors against what they say."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from neurarium.continual import (
+    EWC,
+    AccuracyMatrix,
+    CopyWeightReinit,
+    DifferentiableEnsemble,
+    NearestMeanClassifier,
+    StreamClassifier,
+)
+from neurarium.models import LogMelStatistics, TextHasher, feature_extractor
+
+
+def items(count=30, seed=0):
+    return torch.randn(count, 12, generator=torch.Generator().manual_seed(seed))
+
+
+def ensemble():
+    return DifferentiableEnsemble(num_experts=8, k=3, lr=0.01, generator=torch.Generator().manual_seed(5))
+
+
+NAMES = ["invoice", "letter", "offer"]
+LABELS = [NAMES[i % 3] for i in range(30)]
+
+
+def test_the_pipeline_is_the_learner_on_the_features():
+    stream, learner = StreamClassifier("vector", ensemble()), ensemble()
+    for seed in range(3):
+        stream.partial_fit(items(seed=seed), LABELS)
+        learner.observe(items(seed=seed), torch.arange(30) % 3)
+    assert torch.equal(stream.predict_scores(items(seed=9)), learner.predict(items(seed=9)))
+    best = learner.predict(items(seed=9)).argmax(1).tolist()
+    assert stream.predict(items(seed=9)) == [NAMES[i] for i in best]
+
+
+def test_saved_in_the_middle_it_goes_on_bit_for_bit(tmp_path):
+    stream = StreamClassifier("vector", ensemble()).partial_fit(items(), LABELS)
+    stream.save(tmp_path / "stream.pt")
+    other = StreamClassifier("vector", ensemble()).load(tmp_path / "stream.pt")
+    for each in (stream, other):
+        each.partial_fit(items(seed=1), LABELS)
+    assert torch.equal(stream.learner.weight, other.learner.weight)
+    assert other.labels == NAMES
+    assert [path.name for path in tmp_path.iterdir()] == ["stream.pt"]
+    with pytest.raises(ValueError, match="made with extractor 'vector', not 'text-hash'"):
+        StreamClassifier("text-hash", ensemble()).load(tmp_path / "stream.pt")
+
+
+def test_a_snapshot_answers_as_then():
+    stream = StreamClassifier("vector", ensemble()).partial_fit(items(), LABELS)
+    copy, before = stream.snapshot(), stream.predict_scores(items(seed=2))
+    stream.partial_fit(items(seed=3), ["other"] * 30)
+    assert torch.equal(copy.predict_scores(items(seed=2)), before)
+    assert copy.labels == NAMES
+    assert stream.labels == [*NAMES, "other"]
+
+
+def test_a_class_that_is_new_changes_no_score_of_the_others():
+    learner = DifferentiableEnsemble(num_experts=8, k=3, key_lr=0.0)
+    stream = StreamClassifier("vector", learner).partial_fit(items(), LABELS)
+    before = stream.predict_scores(items(seed=2))
+    stream.partial_fit(items(seed=3), ["other"] * 30)
+    assert torch.equal(stream.predict_scores(items(seed=2))[:, :3], before)
+    stream.forget_class("other")
+    assert "other" not in stream.predict(items(seed=2))
+
+
+def test_it_abstains_where_it_is_not_sure():
+    stream = StreamClassifier("vector", ensemble()).partial_fit(items(), LABELS)
+    assert None not in stream.predict(items(seed=2))
+    assert stream.predict(items(seed=2), abstain_below=1.1) == [None] * 30
+    with pytest.raises(ValueError, match="has no confidence to abstain by"):
+        StreamClassifier("vector", NearestMeanClassifier()).partial_fit(items(), LABELS).predict(
+            items(), abstain_below=0.5
+        )
+
+
+def test_a_learner_with_parameters_is_trained():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(12, 3)
+    stream = StreamClassifier("vector", EWC(head))
+    centres = 3 * torch.eye(3, 12)
+    for _ in range(150):
+        stream.partial_fit(centres, NAMES)
+    assert stream.predict(centres) == NAMES
+
+
+def test_memory_does_not_grow_with_the_items():
+    stream = StreamClassifier("vector", ensemble()).partial_fit(items(), LABELS)
+    size = stream.state_bytes()
+    for seed in range(5):
+        stream.partial_fit(items(seed=seed), LABELS)
+    assert stream.state_bytes() == size
+
+
+def test_misuse_is_explained():
+    with pytest.raises(ValueError, match="did you mean 'text-hash'"):
+        StreamClassifier("text-hsh")
+    stream = StreamClassifier("vector", ensemble())
+    with pytest.raises(ValueError, match="nothing has been learned yet"):
+        stream.predict(items())
+    stream.partial_fit(items(), LABELS)
+    with pytest.raises(ValueError, match="12 before"):
+        stream.partial_fit(torch.randn(3, 5), NAMES)
+    with pytest.raises(ValueError, match="30 items but 2 labels"):
+        stream.partial_fit(items(), ["a", "b"])
+    stream.partial_fit(items(1), [1])
+    with pytest.raises(ValueError, match="another type than before"):
+        stream.partial_fit(items(1), ["1"])
+
+
+def test_copied_weights_are_centred_class_rows():
+    """One batch per class from zero: the row is lr * (1 - sigmoid(0)) * mean of the class's features."""
+    learner = CopyWeightReinit(lr=0.1)
+    z = items()
+    for c in range(2):
+        learner.begin_task(c)
+        learner.observe(z[c::2], torch.full((15,), c))
+        learner.end_task()
+    wanted = torch.stack([0.1 * 0.5 * z[c::2].mean(0) for c in range(2)])
+    assert torch.allclose(learner.weight, wanted, atol=1e-6)
+    both = CopyWeightReinit(lr=0.1)
+    both.observe(z, torch.arange(30) % 2)
+    both.end_task()
+    step = 0.1 * 0.5 * (z[0::2].sum(0) - z[1::2].sum(0)) / 30
+    assert torch.allclose(both.weight, torch.stack([step, -step]) - 0.0, atol=1e-6)
+    both.observe(z[:10], torch.zeros(10, dtype=torch.long))
+    row = both._temporary[0][0].clone()
+    both.end_task()
+    share = math.sqrt(15 / 10)
+    assert torch.allclose(both.weight[0], (step * share + row) / (share + 1), atol=1e-6)
+
+
+def test_the_worked_example_of_the_metrics():
+    matrix = AccuracyMatrix([[0.9, 0, 0], [0.6, 0.8, 0], [0.5, 0.7, 0.9]])
+    assert matrix.forgetting == pytest.approx(0.25)
+    assert matrix.backward_transfer == pytest.approx(-0.25)
+    assert matrix.average_accuracy == pytest.approx(0.7)
+
+
+def test_texts_with_the_same_words_are_close():
+    hasher = TextHasher(features=64)
+    z = hasher(["the cat sat on the mat", "the cat sat on a mat", "tensor gradients and matrix products"])
+    assert torch.allclose(z.norm(dim=1), torch.ones(3))
+    assert float(z[0] @ z[1]) > 0.9 > 0.5 > abs(float(z[0] @ z[2]))
+    assert torch.equal(hasher(["the cat sat on the mat"]), z[:1])
+    with pytest.raises(ValueError, match="text 1 is empty"):
+        hasher(["a", " "])
+    with pytest.raises(ValueError, match="there is no extractor"):
+        feature_extractor("speech")
+
+
+def test_a_tone_lights_up_its_band():
+    time = torch.arange(4000) / 8000
+    extractor = LogMelStatistics()
+    z = extractor(torch.stack([torch.sin(2 * np.pi * hertz * time) for hertz in (300.0, 2000.0)]))
+    centres = 700 * (10 ** (torch.linspace(0, 2595 * math.log10(1 + 4000 / 700), 42)[1:-1] / 2595) - 1)
+    for row, hertz in zip(z, (300.0, 2000.0)):
+        assert abs(float(centres[row[:40].argmax()]) - hertz) < 0.1 * hertz
+    assert z.shape == (2, 160)
