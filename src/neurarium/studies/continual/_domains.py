@@ -64,7 +64,7 @@ def images(train: int, test: int, run: Run, letters: int, epochs: int) -> Split:
     projection = nn.Linear(1024, 512, bias=False)
     nn.init.normal_(projection.weight, std=2 / 1024**0.5)
     encoder = FrozenEncoder(nn.Sequential(*body, projection, nn.Tanh()))
-    return encoder.encode(digit_images("mnist-small", 10 * train, 10 * test, run.seed))
+    return encoder.encode(digit_images("mnist-small", 10 * train, max(10 * test, 200), run.seed))
 
 
 def sounds(train: int, test: int, seed: int) -> Split:
