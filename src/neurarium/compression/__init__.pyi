@@ -25,6 +25,15 @@ from .progressive import mamba_student as mamba_student
 from .progressive import plain_student as plain_student
 from .representation import Recorded as Recorded
 from .representation import record as record
+from .self_speculative import Generated as Generated
+from .self_speculative import greedy_generate as greedy_generate
+from .self_speculative import self_speculative_generate as self_speculative_generate
+from .slimmable import SlimmableNet as SlimmableNet
+from .sorted_compression import SortedCompression as SortedCompression
+from .sorted_net import Budget as Budget
+from .sorted_net import SortedNet as SortedNet
+from .sorted_net import SubNetwork as SubNetwork
+from .sorted_net import select as select
 from .sparse_training import SparseEvolutionaryTraining as SparseEvolutionaryTraining
 from .student import small_student as small_student
 from .teacher_class import TeacherClass as TeacherClass

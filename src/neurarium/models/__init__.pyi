@@ -1,3 +1,7 @@
+from .architecture import Architecture as Architecture
+from .architecture import Group as Group
+from .architecture import Segment as Segment
+from .architecture import trace_architecture as trace_architecture
 from .arma_rnn import ARMARNN as ARMARNN
 from .causal_transformer import CausalTransformer as CausalTransformer
 from .concept_subspace import ConceptSubspaceNetwork as ConceptSubspaceNetwork
@@ -15,4 +19,7 @@ from .mamba_classifier import mamba_ladder as mamba_ladder
 from .one_neuron import OneNeuronNet as OneNeuronNet
 from .plain_mlp import plain_mlp as plain_mlp
 from .rbm import RBM as RBM
+from .slicing import extract as extract
+from .slicing import sliced as sliced
+from .slicing import take as take
 from .wide_resnet import WideResNet as WideResNet
