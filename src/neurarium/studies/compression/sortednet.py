@@ -14,8 +14,8 @@ in-place distillation: about twice the cost of ``sorted``); ``unordered`` trains
 first ones. All are evaluated as truncations. ``mean_ratio`` and ``min_ratio`` are over the members of at least 1/8 of
 the width, as shares of their own whole network's accuracy. The arms ``cnn/...`` are a network of two convolutions
 with batch normalisation at four widths; the truncated standard one gets its statistics measured anew for each width.
-The falling rate, for all arms, was chosen after a first run at a constant rate, on the seeds that are run, in which most
-verdicts were open for noise; nothing else was tuned. Paper: all of Fashion-MNIST at 512 units for 30 epochs; the
+The falling rate, for all arms, was chosen after a first run at a constant rate, on the seeds that are run, in which
+most verdicts were open for noise; nothing else was tuned. Paper: all of Fashion-MNIST at 512 units for 30 epochs; the
 authors' own networks (CIFAR-10, GLUE, LLaMA) have no arm.
 """
 
