@@ -20,6 +20,7 @@ from .lottery import LotteryTicket as LotteryTicket
 from .masking import Masks as Masks
 from .masking import largest as largest
 from .masking import prunable as prunable
+from .n2n import N2N as N2N
 from .progressive import ProgressiveDistillation as ProgressiveDistillation
 from .progressive import mamba_student as mamba_student
 from .progressive import plain_student as plain_student
@@ -36,6 +37,10 @@ from .sorted_net import SubNetwork as SubNetwork
 from .sorted_net import select as select
 from .sparse_training import SparseEvolutionaryTraining as SparseEvolutionaryTraining
 from .student import small_student as small_student
+from .student_training import Answers as Answers
+from .student_training import ask_teacher as ask_teacher
+from .student_training import judge as judge
+from .student_training import train_students as train_students
 from .teacher_class import TeacherClass as TeacherClass
 from .ticket_search import IterativeMagnitudePruning as IterativeMagnitudePruning
 from .ticket_search import TicketRound as TicketRound

@@ -9,6 +9,11 @@ from .concept_subspace import ConceptWeights as ConceptWeights
 from .deep_mlp import DeepMlp as DeepMlp
 from .deep_mlp import Highway as Highway
 from .denoising_block import DenoisingBlock as DenoisingBlock
+from .editing import Layer as Layer
+from .editing import describe as describe
+from .editing import remove_layers as remove_layers
+from .editing import reset as reset
+from .editing import shrink as shrink
 from .feature_extractors import LogMelStatistics as LogMelStatistics
 from .feature_extractors import SentenceEncoder as SentenceEncoder
 from .feature_extractors import TextHasher as TextHasher

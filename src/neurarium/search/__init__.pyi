@@ -1,0 +1,11 @@
+from .architecture_search import ArchitectureSearch as ArchitectureSearch
+from .architecture_search import Candidate as Candidate
+from .architecture_search import LayerRemovalSearch as LayerRemovalSearch
+from .architecture_search import LayerShrinkSearch as LayerShrinkSearch
+from .architecture_search import Policy as Policy
+from .policies import RemovalPolicy as RemovalPolicy
+from .policies import ShrinkPolicy as ShrinkPolicy
+from .reinforce import Reinforce as Reinforce
+from .reward import compression_reward as compression_reward
+from .reward import student_reward as student_reward
+from .reward import tolerance as tolerance
