@@ -131,7 +131,7 @@ def test_copied_weights_are_centred_class_rows():
     step = 0.1 * 0.5 * (z[0::2].sum(0) - z[1::2].sum(0)) / 30
     assert torch.allclose(both.weight, torch.stack([step, -step]) - 0.0, atol=1e-6)
     both.observe(z[:10], torch.zeros(10, dtype=torch.long))
-    row = both._temporary[0][0].clone()
+    row = both.temporary[0].clone()
     both.end_task()
     share = math.sqrt(15 / 10)
     assert torch.allclose(both.weight[0], (step * share + row) / (share + 1), atol=1e-6)
@@ -164,3 +164,18 @@ def test_a_tone_lights_up_its_band():
     for row, hertz in zip(z, (300.0, 2000.0)):
         assert abs(float(centres[row[:40].argmax()]) - hertz) < 0.1 * hertz
     assert z.shape == (2, 160)
+
+
+def test_copied_weights_survive_a_checkpoint_and_a_new_class_within_a_task():
+    z, learner, other = items(), CopyWeightReinit(lr=0.1), CopyWeightReinit(lr=0.1)
+    learner.observe(z[:10], torch.zeros(10, dtype=torch.long))
+    row = learner.temporary[0].clone()
+    learner.observe(z[10:20], torch.full((10,), 2))
+    assert not torch.equal(learner.temporary[0], torch.zeros(12))
+    assert float(row @ learner.temporary[0]) > 0  # went on from where it was
+    other.load_state_dict(learner.state_dict())
+    for each in (learner, other):
+        each.observe(z[20:], torch.zeros(10, dtype=torch.long))
+        each.end_task()
+    assert torch.equal(learner.weight, other.weight)
+    assert float(learner.weight.abs().sum()) > 0

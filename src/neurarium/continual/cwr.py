@@ -30,6 +30,8 @@ class CopyWeightReinit(Strategy):
     bias: Tensor
     past: Tensor
     counts: Tensor
+    temporary: Tensor
+    temporary_bias: Tensor
 
     def __init__(self, encoder: nn.Module | Callable[[Any], Any] | None = None, *, lr: float = 0.01) -> None:
         super().__init__(encoder if isinstance(encoder, FrozenEncoder) else FrozenEncoder(encoder))
@@ -40,7 +42,8 @@ class CopyWeightReinit(Strategy):
         self.register_buffer("bias", torch.zeros(0))
         self.register_buffer("past", torch.zeros(0))
         self.register_buffer("counts", torch.zeros(0))
-        self._temporary: tuple[Tensor, Tensor] | None = None
+        self.register_buffer("temporary", torch.zeros(0, 0))
+        self.register_buffer("temporary_bias", torch.zeros(0))
 
     @torch.no_grad()
     def observe(self, x: Any, y: Tensor) -> None:
@@ -49,13 +52,15 @@ class CopyWeightReinit(Strategy):
         y = y.to(z.device)
         new = int(y.max()) + 1 - len(self.bias)
         if new > 0:
-            self.weight = torch.cat([self.weight.to(z).view(-1, z.shape[1]), z.new_zeros(new, z.shape[1])])
-            self.bias, self.past, self.counts = (
-                torch.cat([old.to(z), z.new_zeros(new)]) for old in (self.bias, self.past, self.counts)
+            self.weight, self.temporary = (
+                torch.cat([old.to(z).view(-1, z.shape[1]), z.new_zeros(new, z.shape[1])])
+                for old in (self.weight, self.temporary)
             )
-        if self._temporary is None or len(self._temporary[1]) < len(self.bias):
-            self._temporary = self.weight.clone(), self.bias.clone()
-        weight, bias = self._temporary
+            self.bias, self.past, self.counts, self.temporary_bias = (
+                torch.cat([old.to(z), z.new_zeros(new)])
+                for old in (self.bias, self.past, self.counts, self.temporary_bias)
+            )
+        weight, bias = self.temporary, self.temporary_bias
         self.counts += torch.bincount(y, minlength=len(self.bias)).to(self.counts)
         mine = (self.counts > 0).nonzero().flatten()  # classes of this task
         logits = z @ weight[mine].T + bias[mine]
@@ -69,10 +74,10 @@ class CopyWeightReinit(Strategy):
     @torch.no_grad()
     def end_task(self, loader: Any = None) -> None:
         """Consolidate the rows of the task's classes."""
-        if self._temporary is None:
-            return
         mine = (self.counts > 0).nonzero().flatten()
-        weight, bias = (t[mine] for t in self._temporary)
+        if not len(mine):
+            return
+        weight, bias = self.temporary[mine], self.temporary_bias[mine]
         if len(mine) > 1:
             weight, bias = weight - weight.mean(), bias - bias.mean()
         share = (self.past[mine] / self.counts[mine]).sqrt()
@@ -80,7 +85,7 @@ class CopyWeightReinit(Strategy):
         self.bias[mine] = (self.bias[mine] * share + bias) / (share + 1)
         self.past[mine] += self.counts[mine]
         self.counts.zero_()
-        self._temporary = None
+        self.temporary, self.temporary_bias = self.weight.clone(), self.bias.clone()
 
     @torch.no_grad()
     def predict(self, x: Any) -> Tensor:
@@ -91,16 +96,14 @@ class CopyWeightReinit(Strategy):
         """
         if not len(self.bias):
             raise ValueError("no class has been observed yet")
-        weight, bias = self.weight, self.bias
-        if self._temporary is not None:
-            mine = self.counts > 0
-            weight = torch.where(mine[:, None], self._temporary[0], weight)
-            bias = torch.where(mine, self._temporary[1], bias)
+        mine = self.counts > 0
+        weight = torch.where(mine[:, None], self.temporary, self.weight)
+        bias = torch.where(mine, self.temporary_bias, self.bias)
         scores = self.model(x) @ weight.T + bias
         return scores.masked_fill(self.past + self.counts == 0, -torch.inf)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("weight", "bias", "past", "counts"):
+        for name in ("weight", "bias", "past", "counts", "temporary", "temporary_bias"):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.weight.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -43,9 +43,8 @@ class StreamClassifier:
         self.encoder = FrozenEncoder(
             feature_extractor(extractor) if isinstance(extractor, str) else extractor, cache=cache
         )
-        self.learner = learner if learner is not None else DifferentiableEnsemble(balance=0.1)
-        trained = [p for p in self.learner.model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.Adam(trained, 1e-3) if trained else None
+        self.learner = learner if learner is not None else DifferentiableEnsemble(balance=0.03)
+        self._optimizer = adam(self.learner)
         self.labels: list[Hashable] = []
         self.features: int | None = None
 
@@ -125,7 +124,7 @@ class StreamClassifier:
         """A copy of the learner around the same extractor: it answers as now, whatever this one learns later."""
         twin = copy.copy(self)
         twin.learner, twin.labels = copy.deepcopy(self.learner), list(self.labels)
-        twin._optimizer = None
+        twin._optimizer = adam(twin.learner)
         return twin
 
     # On disk
@@ -167,3 +166,9 @@ class StreamClassifier:
             raise ValueError(f"the extractor gave {z.shape[1]} features, and {self.features} before")
         self.features = z.shape[1]
         return z
+
+
+def adam(learner: Strategy) -> torch.optim.Adam | None:
+    """The optimizer of a learner that has parameters to train."""
+    trained = [p for p in learner.model.parameters() if p.requires_grad]
+    return torch.optim.Adam(trained, 1e-3) if trained else None

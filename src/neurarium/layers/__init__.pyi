@@ -26,6 +26,7 @@ from .frame_window import FrameWindow as FrameWindow
 from .gradient_reversal import GradientReversal as GradientReversal
 from .graph_convolution import GraphConvolution as GraphConvolution
 from .graph_convolution import normalized_adjacency as normalized_adjacency
+from .linear_maps import linear_maps as linear_maps
 from .mamba import MambaBlock as MambaBlock
 from .mamba import selective_scan as selective_scan
 from .maxout import Maxout as Maxout

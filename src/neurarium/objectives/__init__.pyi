@@ -3,6 +3,8 @@ from .echo_state import echo_state_bound as echo_state_bound
 from .entropy import prediction_entropy as prediction_entropy
 from .guidance import Guidance as Guidance
 from .quadratic import QuadraticPenalty as QuadraticPenalty
+from .response_loss import response_labels as response_labels
+from .response_loss import response_loss as response_loss
 from .similarity import linear_cka as linear_cka
 from .similarity import rsa as rsa
 from .subspace_alignment import subspace_alignment as subspace_alignment

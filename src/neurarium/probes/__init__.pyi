@@ -41,6 +41,12 @@ from .loss_plane import loss_around_run as loss_around_run
 from .loss_plane import loss_on_plane as loss_on_plane
 from .multiplications import MultiplicationReport as MultiplicationReport
 from .multiplications import multiplication_report as multiplication_report
+from .neurons import NeuronOverlap as NeuronOverlap
+from .neurons import NeuronRankShift as NeuronRankShift
+from .neurons import NeuronSimilarity as NeuronSimilarity
+from .neurons import neuron_overlap as neuron_overlap
+from .neurons import neuron_rank_shift as neuron_rank_shift
+from .neurons import neuron_similarity as neuron_similarity
 from .peakiness import Peakiness as Peakiness
 from .peakiness import peakiness as peakiness
 from .perturbation import PerturbationCurve as PerturbationCurve

@@ -121,7 +121,7 @@ def build(settings: Settings, size: int, classes: int) -> Strategy:
         case "dee" | "ee":
             return DifferentiableEnsemble(
                 num_experts=settings.experts, k=settings.k, gate="soft" if settings.method == "dee" else "hard",
-                balance=settings.gain / (settings.per_class / settings.batch_size), center=True,
+                lr=settings.gain * settings.batch_size / settings.per_class, center=True,
             )  # fmt: skip
         case "cwr":
             return CopyWeightReinit(lr=settings.cwr_lr)

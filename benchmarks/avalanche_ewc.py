@@ -1,0 +1,101 @@
+"""Naive training and elastic weight consolidation beside Avalanche: same stream, network, seeds and steps, in one run.
+
+Needs ``pip install avalanche-lib`` (with torchvision). Avalanche takes its Fisher information from gradients of whole
+batches, which makes it smaller by about the batch size: its strength is raised by as much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from statistics import mean
+
+import torch
+from avalanche.benchmarks import benchmark_from_datasets
+from avalanche.benchmarks.utils import AvalancheDataset, _make_taskaware_classification_dataset
+from avalanche.training import EWC as TheirEWC
+from avalanche.training import Naive
+from avalanche.training.plugins import EvaluationPlugin
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from neurarium.continual import EWC, Finetune, Strategy, learn_stream
+from neurarium.data import Split, load, permuted_stream
+
+TASKS, EPOCHS, BATCH, STRENGTH, SEEDS = 5, 2, 64, 3.0, (0, 1, 2)
+
+
+def network(seed: int) -> nn.Sequential:
+    """784-200-200-10."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)
+    )  # fmt: skip
+
+
+def sgd(parameters: object) -> torch.optim.SGD:
+    """The optimizer of both sides."""
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)  # type: ignore[arg-type]
+
+
+def score(model: nn.Module, stream: Sequence[Split]) -> float:
+    """Mean accuracy over all tasks."""
+    with torch.no_grad():
+        return mean(float((model(s.test.x).argmax(1) == s.test.y).double().mean()) for s in stream)
+
+
+def ours(kind: str, seed: int, stream: Sequence[Split]) -> tuple[float, float]:
+    """Accuracy and seconds."""
+    model = network(seed)
+    strategy: Strategy = EWC(model, strength=STRENGTH) if kind == "ewc" else Finetune(model)
+    untested = [dataclasses.replace(s, test=s.test[:10]) for s in stream]  # theirs does not test on the way, either
+    start = time.perf_counter()
+    learn_stream(strategy, untested, optimizer=sgd, epochs=EPOCHS, batch_size=BATCH, seed=seed)
+    return score(model, stream), time.perf_counter() - start
+
+
+def theirs(kind: str, seed: int, stream: Sequence[Split]) -> tuple[float, float]:
+    """Accuracy and seconds; no metrics and no evaluation on the way."""
+
+    def dataset(x: torch.Tensor, y: torch.Tensor) -> AvalancheDataset:
+        return _make_taskaware_classification_dataset(TensorDataset(x, y), targets=y.tolist(), task_labels=0)
+
+    model = network(seed)
+    parts = {
+        "train": [dataset(s.train.x, s.train.y) for s in stream], "test": [dataset(s.test.x, s.test.y) for s in stream],
+    }  # fmt: skip
+    bench = benchmark_from_datasets(**parts)
+    options = {"train_mb_size": BATCH, "train_epochs": EPOCHS, "evaluator": EvaluationPlugin()}
+    optimizer = sgd(model.parameters())
+    if kind == "ewc":
+        strategy = TheirEWC(model, optimizer, nn.CrossEntropyLoss(), ewc_lambda=STRENGTH * BATCH, **options)
+    else:
+        strategy = Naive(model=model, optimizer=optimizer, criterion=nn.CrossEntropyLoss(), **options)
+    start = time.perf_counter()
+    for experience in bench.train_stream:
+        strategy.train(experience, num_workers=0)
+    return score(model, stream), time.perf_counter() - start
+
+
+def main() -> None:
+    """Accuracy of both, and how many times as long Avalanche takes."""
+    torch.set_num_threads(1)
+    data = load("mnist-small").scaled().flat()
+    for kind in ("naive", "ewc"):
+        rows = {"ours": [], "avalanche": []}  # type: ignore[var-annotated]
+        for seed in SEEDS:
+            split = Split(data.train.subset(6000, seed), data.validation, data.test, data.classes)
+            stream = permuted_stream(split, TASKS, seed=seed)
+            rows["ours"].append(ours(kind, seed, stream))
+            rows["avalanche"].append(theirs(kind, seed, stream))
+        accuracy = {who: " ".join(f"{a:.3f}" for a, _ in found) for who, found in rows.items()}
+        seconds = {who: mean(s for _, s in found) for who, found in rows.items()}
+        print(f"{kind}: accuracy ours {accuracy['ours']}, avalanche {accuracy['avalanche']};", end=" ")
+        print(
+            f"seconds {seconds['ours']:.1f} and {seconds['avalanche']:.1f} ({seconds['avalanche'] / seconds['ours']:.1f} x)"
+        )
+
+
+if __name__ == "__main__":
+    main()
