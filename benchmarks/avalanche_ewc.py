@@ -92,9 +92,8 @@ def main() -> None:
         accuracy = {who: " ".join(f"{a:.3f}" for a, _ in found) for who, found in rows.items()}
         seconds = {who: mean(s for _, s in found) for who, found in rows.items()}
         print(f"{kind}: accuracy ours {accuracy['ours']}, avalanche {accuracy['avalanche']};", end=" ")
-        print(
-            f"seconds {seconds['ours']:.1f} and {seconds['avalanche']:.1f} ({seconds['avalanche'] / seconds['ours']:.1f} x)"
-        )
+        share = seconds["avalanche"] / seconds["ours"]
+        print(f"seconds {seconds['ours']:.1f} and {seconds['avalanche']:.1f} ({share:.1f} x)")
 
 
 if __name__ == "__main__":

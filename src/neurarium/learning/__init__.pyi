@@ -31,8 +31,8 @@ from .mono_forward import MonoForward as MonoForward
 from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
 from .noprop import NoProp as NoProp
 from .pepita import Pepita as Pepita
-from .piecewise_affine_optim import PAMAdamW as PAMAdamW
 from .piecewise_affine_optim import PAMSGD as PAMSGD
+from .piecewise_affine_optim import PAMAdamW as PAMAdamW
 from .primal_dual import PrimalDual as PrimalDual
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule
