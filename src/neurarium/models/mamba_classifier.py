@@ -82,7 +82,7 @@ def mamba_flops(block: MambaBlock, tokens: int) -> int:
 
 
 def mamba_ladder(
-    teacher_flops: float,
+    teacher_flops: float | int,
     shares: Sequence[float],
     *,
     image_size: int = 28,

@@ -88,7 +88,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
     optimizer = torch.optim.AdamW(parameters, settings.lr)
     for step, batch in enumerate(run.track(list(batches(train, settings, run, settings.steps))), start=1):
         loss = fine_tune(model, optimizer, batch, run)
-        if step % 20 == 0:
+        if step % 20 == 0 or step == 1:
             run.record(step=step, train_loss=loss)
     if tuned is not None:
         tuned.merge()

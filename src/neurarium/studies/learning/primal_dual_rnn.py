@@ -132,7 +132,7 @@ def learn_recurrent(settings: Settings, model: ARMARNN, constraint: MaxRowSum, d
     def watch(step: int, loss: float) -> None:
         ratios.append(constraint.ratio())
         active.append(multipliers.active())
-        if step % 10 == 0:
+        if step % 10 == 0 or step == 1:
             largest = float(multipliers.multipliers["0"].max())
             run.record(step=step, norm_over_bound=ratios[-1], largest_multiplier=largest, loss=loss)
 
