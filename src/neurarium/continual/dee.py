@@ -41,7 +41,7 @@ class DifferentiableEnsemble(Strategy):
         lr: step of the experts.
         key_lr: Adam's rate for the keys; 0 keeps them as they were drawn, as the released code does.
         weight_decay: of the entries that are stepped; the released code has -1e-4.
-        balance: step by ``balance`` over the number of the class's batches so far, in place of ``lr``: in all it comes to
+        balance: step by ``balance`` over the number of the class's batches so far, instead of ``lr``: in all it is
             ``balance`` (1 + 1/2 + 1/3 ...), so that classes of any size gain about as much (0.03 suits 10 to 1,000).
         center: subtract the running mean of the features before cosines are taken, for features that all point one way.
         generator: of keys and first weights; torch's global state by default.
