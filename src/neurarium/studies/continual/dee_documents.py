@@ -93,8 +93,8 @@ def learn(settings: Settings, run: Run, split: Split, domain: str) -> dict[str, 
         kept.append(state_bytes(strategy))
 
     matrix: AccuracyMatrix = learn_stream(
-        strategy, tasks, optimizer=lambda p: torch.optim.Adam(p, settings.head_lr), batch_size=settings.batch_size, seed=run.seed,
-        epochs=5 if joint else 1, after_task=after_task,
+        strategy, tasks, optimizer=lambda p: torch.optim.Adam(p, settings.head_lr),
+        batch_size=settings.batch_size, seed=run.seed, epochs=5 if joint else 1, after_task=after_task,
     )  # fmt: skip
     items = len(split.train) * (5 if joint else 1)
     return {
