@@ -1,6 +1,7 @@
 from .arrays import Arrays as Arrays
 from .arrays import Batches as Batches
 from .arrays import Split as Split
+from .binarise import binarise as binarise
 from .cache import catalogue as catalogue
 from .cache import describe as describe
 from .cache import fetch as fetch

@@ -1,4 +1,6 @@
 from .adaptive_feedback import AdaptiveFeedbackAlignment as AdaptiveFeedbackAlignment
+from .archetypes import Archetypes as Archetypes
+from .archetypes import discover_archetypes as discover_archetypes
 from .blocks import cut_at as cut_at
 from .blocks import find_blocks as find_blocks
 from .boosted_estimators import GradientBoostedNetworkClassifier as GradientBoostedNetworkClassifier
@@ -27,8 +29,10 @@ from .inequality import MaxRowSum as MaxRowSum
 from .inequality import echo_state_constraints as echo_state_constraints
 from .labelled_memory import LabelledMemory as LabelledMemory
 from .labelled_memory import Recall as Recall
+from .mean_field import plefka as plefka
 from .mono_forward import MonoForward as MonoForward
 from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
+from .noisy_synapses import NoisySynapses as NoisySynapses
 from .noprop import NoProp as NoProp
 from .pepita import Pepita as Pepita
 from .piecewise_affine_optim import PAMSGD as PAMSGD
