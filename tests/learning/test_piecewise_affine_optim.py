@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from neurarium.learning import PAMSGD, PAMAdamW
+from neurarium.learning import PAMSGD, PAMAdam, PAMAdamW
 from neurarium.probes import multiplication_report
 
 
@@ -22,9 +22,9 @@ def exact(a, b):
 
 
 def quotient(a, b):
-    (ma, ea), (mb, eb) = math.frexp(a), math.frexp(b)
+    (ma, ea), (mb, eb) = math.frexp(abs(a)), math.frexp(b)
     rest = 2 * (ma - mb)
-    return 2.0 ** (ea - eb) * (1 + rest) if rest >= 0 else 2.0 ** (ea - eb - 1) * (2 + rest)
+    return math.copysign(2.0 ** (ea - eb) * (1 + rest) if rest >= 0 else 2.0 ** (ea - eb - 1) * (2 + rest), a)
 
 
 def root(x):
@@ -33,18 +33,20 @@ def root(x):
     return 2.0 ** math.floor(log) * (1 + log - math.floor(log))
 
 
-def test_adamw_follows_its_formulas():
+@pytest.mark.parametrize("kind", [PAMAdamW, PAMAdam])
+def test_adam_follows_its_formulas(kind):
     p = nn.Parameter(torch.tensor([0.7, -2.0, 1e-3], dtype=torch.float64))
     expected, m, v = p.tolist(), [0.0] * 3, [0.0] * 3
     lr, b1, b2, decay = 3e-3, 0.9, 0.98, 0.1
-    optimizer = PAMAdamW([p], lr, (b1, b2), weight_decay=decay)
+    optimizer = kind([p], lr, (b1, b2), weight_decay=decay)
     for step in range(1, 6):
         p.grad = torch.tensor([0.3, 1.7, 0.02], dtype=torch.float64) * step
         for i, g in enumerate(p.grad.tolist()):
+            g += exact(decay, expected[i]) if kind is PAMAdam else 0.0
             m[i] = exact(b1, m[i]) + exact(1 - b1, g)
             v[i] = exact(b2, v[i]) + exact(1 - b2, exact(g, g))
             change = quotient(quotient(m[i], 1 - b1**step), root(quotient(v[i], 1 - b2**step)) + 1e-8)
-            expected[i] -= exact(lr, change) + exact(lr * decay, expected[i])
+            expected[i] -= exact(lr, change) + (exact(lr * decay, expected[i]) if kind is PAMAdamW else 0.0)
         optimizer.step()
         assert p.tolist() == pytest.approx(expected, rel=1e-12)
 
@@ -65,7 +67,9 @@ def test_sgd_by_powers_of_two_is_torchs(options):
     assert torch.allclose(ours.bias, theirs.bias, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [PAMAdamW, lambda p: PAMSGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01)])
+@pytest.mark.parametrize(
+    "kind", [PAMAdamW, PAMAdam, lambda p: PAMSGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01)]
+)
 def test_a_step_has_no_multiplication_and_learns(kind):
     torch.manual_seed(0)
     model = nn.Linear(4, 1)

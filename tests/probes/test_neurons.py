@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from neurarium.probes import neuron_overlap, neuron_rank_shift, neuron_similarity
+from neurarium.models import CausalTransformer
+from neurarium.probes import neuron_output_similarity, neuron_overlap, neuron_rank_shift, neuron_similarity
 
 
 def pair():
@@ -81,6 +82,76 @@ def test_rank_shift_names_the_groups():
     moved = shift.shift["weight"]
     assert float(moved.sum()) == 0.0
     assert float(moved[1]) < 0 < float(moved[2])
+
+
+def chain():
+    """y = x, then z_0 = y_0 and z_1 = y_0 + y_1."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(2))
+        model[1].weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    return model
+
+
+def test_outputs_turn_by_the_cosine_over_all_inputs():
+    base, tuned = chain(), chain()
+    with torch.no_grad():
+        tuned[0].weight[1] = torch.tensor([1.0, 0.0])  # unit 1 now gives what unit 0 gives
+    inputs = torch.tensor([[1.0, 2.0], [3.0, 1.0], [1.0, -1.0]])
+    found = neuron_output_similarity(base, tuned, inputs.split(1))  # batch by batch, or at once
+    together = neuron_output_similarity(base, tuned, [inputs])
+    a, b = inputs.double().T  # before: b, then a + b; after: a, then 2 a
+    expected = [1 - float(x @ y / x.norm() / y.norm()) for x, y in ((b, a), (a + b, 2 * a))]
+    for part in (found, together):
+        assert part.distances["0.weight"].tolist() == pytest.approx([0, expected[0]], rel=1e-6)
+        assert part.distances["1.weight"].tolist() == pytest.approx([0, expected[1]], rel=1e-6)
+        assert float(part.norms["1.weight"][1]) == pytest.approx(float((a + b).norm()), rel=1e-6)
+
+
+def test_neurons_that_were_kept_are_affected_through_those_before_them():
+    base, full, partial = chain(), chain(), chain()
+    with torch.no_grad():
+        full[0].weight[1, 0] = 0.5
+        full[1].weight[0, 1] = 0.1
+        partial[0].weight[1, 0] = 1.0
+    inputs = [torch.randn(20, 2, generator=torch.Generator().manual_seed(0))]
+    similar = neuron_similarity(base, full), neuron_similarity(base, partial)
+    one = {"0.weight": torch.tensor([1])}
+    outputs = neuron_output_similarity(base, partial, inputs)
+    assert neuron_rank_shift(*similar, one).indirectly_affected is None
+    assert neuron_rank_shift(*similar, one, outputs).indirectly_affected == 0  # it changed most itself
+    two = {"0.weight": torch.tensor([1]), "1.weight": torch.tensor([0])}  # the second learned nothing, nor does it see
+    found = neuron_rank_shift(*similar, two, outputs)
+    assert (found.strongly_affected, found.suppressed, found.indirectly_affected) == (2, 0, 1)
+    assert "1 indirectly affected" in found.summary()
+    with pytest.raises(ValueError, match="same weights"):
+        neuron_rank_shift(*similar, one, neuron_output_similarity(base, partial, inputs, modules=["0"]))
+
+
+def test_outputs_of_attention_are_seen_and_modes_are_left():
+    torch.manual_seed(0)
+    base = CausalTransformer(7, d_model=8, nhead=2, num_layers=2, dim_feedforward=16, context=6)
+    tuned = copy.deepcopy(base)
+    attention = tuned.layers[1].self_attn
+    with torch.no_grad():
+        attention.in_proj_weight[20] *= -1.0
+        attention.out_proj.weight[3] *= -1.0
+    base.eval()
+    tokens = torch.randint(7, (4, 6))
+    assert list(neuron_output_similarity(base, base, [tokens]).distances) == list(
+        neuron_similarity(base, base).distances
+    )
+    found = neuron_output_similarity(base, tuned, [tokens]).distances
+    assert all(float(d.max()) < 1e-12 for name, d in found.items() if name.startswith("layers.0"))
+    stacked = found["layers.1.self_attn.in_proj_weight"]
+    assert (stacked > 1e-3).nonzero().squeeze(1).tolist() == [20]  # a value: what it sees is as before
+    assert float(found["layers.1.self_attn.out_proj.weight"][3]) > 1
+    assert float(found["layers.1.linear1.weight"].min()) > 0  # kept, but downstream
+    assert not base.training
+    assert tuned.training
+    assert tuned.layers[1].training
+    with pytest.raises(ValueError, match="give batches"):
+        neuron_output_similarity(base, tuned, [])
 
 
 def test_models_that_differ_are_refused():

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from neurarium.compression.neurons import NeuronSet, sensitive_neurons
 from neurarium.compression.row_linear import MaskedSlices, ReplacedSlices, RowLinear
-from neurarium.layers.linear_maps import LinearMap, linear_maps, shared_with
+from neurarium.layers.linear_maps import LinearMap, feed_forward, linear_maps, shared_with
 
 M = TypeVar("M", bound=nn.Module)
 Train = Callable[[Any, list[nn.Parameter], int | None], object]
@@ -48,36 +48,34 @@ class NeuronFineTuning:
         if not neurons.count():
             raise ValueError("neurons is empty: there is nothing to train")
         self.model, self.neurons, self.impl = model, neurons, impl
-        targets = {name: _find(model, name) for name in neurons}
-        for name, target in targets.items():
+        self._parts = [part for name in neurons for part in _parts(model, neurons, name)]
+        for target, _, _ in self._parts:
             names = shared_with(model, target.weight) if _dense(target) else []
             if len(names) > 1:
-                others = ", ".join(other for other in names if other != name)
+                others = ", ".join(other for other in names if other != target.name)
                 raise ValueError(
-                    f"{name} is tied to {others}: training its rows would change both; leave it out (modules=), or "
-                    "untie them"
+                    f"{target.name} is tied to {others}: training its neurons would change both; leave it out "
+                    "(modules=), or untie them"
                 )
         self._required = {name: p.requires_grad for name, p in model.named_parameters()}
         model.requires_grad_(False)
         self._replaced: dict[str, RowLinear] = {}
         self._parametrized: list[tuple[nn.Module, str]] = []
-        for name, target in targets.items():
-            self._attach(target, neurons[name])
+        for part in self._parts:
+            self._attach(*part)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained, and nothing else."""
         return (p for p in self.model.parameters() if p.requires_grad)
 
     def trainable_count(self) -> int:
-        """Numbers that are really trained: |S| (in + 1) for each weight, with a bias."""
+        """Numbers that are really trained: |S| (in + 1) for rows of a weight with a bias."""
         if self.impl == "rows":
             return sum(p.numel() for p in self.parameters())
         count = 0
-        for name, index in self.neurons.items():
-            target = _find(self.model, name)
-            dim = target.dim(self.neurons.axis)
-            bias = 1 if self.neurons.axis == "output" and target.bias is not None else 0
-            count += len(index) * (target.weight.shape[1 - dim] + bias)
+        for target, index, axis in self._parts:
+            bias = 1 if axis == "output" and target.bias is not None else 0
+            count += len(index) * (target.weight.shape[1 - target.dim(axis)] + bias)
         return count
 
     def check(self, optimizer: torch.optim.Optimizer) -> int:
@@ -103,11 +101,11 @@ class NeuronFineTuning:
             p.requires_grad_(self._required.get(name, True))
         return self.model
 
-    def _attach(self, target: LinearMap, index: Tensor) -> None:
-        dim = target.dim(self.neurons.axis)
+    def _attach(self, target: LinearMap, index: Tensor, axis: str) -> None:
+        dim = target.dim(axis)
         # attention takes the weights of its parts and never calls them
         called = not isinstance(_parent(self.model, target.path), nn.MultiheadAttention)
-        rows = self.impl == "rows" and self.neurons.axis == "output" and target.output_dim == 0
+        rows = self.impl == "rows" and axis == "output" and target.output_dim == 0
         if rows and called and target.weight_name == "weight" and target.path:
             self._replaced[target.path] = RowLinear(target.owner, index)
             _place(self.model, target.path, self._replaced[target.path])
@@ -115,7 +113,7 @@ class NeuronFineTuning:
         if not _dense(target):
             raise TypeError(f"{target.name} is quantised: only impl='rows' on output neurons can train beside it")
         parts = [(target.weight_name, target.weight, dim)]
-        if self.neurons.axis == "output" and target.bias is not None:
+        if axis == "output" and target.bias is not None:
             parts.append((target.bias_name, target.bias, 0))
         for attribute, tensor, along in parts:
             kind = ReplacedSlices if self.impl == "rows" else MaskedSlices
@@ -133,6 +131,7 @@ def neft(
     *,
     scope: str = "global",
     modules: Sequence[str] | None = None,
+    unit: str = "vector",
     impl: str = "rows",
 ) -> tuple[M, NeuronSet]:
     """The whole procedure: a trial fine-tuning of everything, the choice, and the fine-tuning of the chosen neurons.
@@ -145,6 +144,7 @@ def neft(
         probe_steps: length of the trial fine-tuning; None for as long as the second one.
         scope: as in `sensitive_neurons`.
         modules: as in `sensitive_neurons`.
+        unit: as in `sensitive_neurons`.
         impl: as in `NeuronFineTuning`.
 
     Returns:
@@ -152,13 +152,24 @@ def neft(
     """
     probe = copy.deepcopy(model)
     train(probe, list(probe.parameters()), probe_steps)
-    neurons = sensitive_neurons(model, probe, fraction=fraction, scope=scope, modules=modules)
+    neurons = sensitive_neurons(model, probe, fraction=fraction, scope=scope, modules=modules, unit=unit)
     del probe
     result = copy.deepcopy(model)
     tuned = NeuronFineTuning(result, neurons, impl)
     train(result, list(tuned.parameters()), None)
     tuned.merge()
     return result, neurons
+
+
+def _parts(model: nn.Module, neurons: NeuronSet, name: str) -> list[tuple[LinearMap, Tensor, str]]:
+    """Weights that neurons of a name have their numbers in, which of their rows or columns, and which of the two."""
+    target, index = _find(model, name), neurons[name]
+    if neurons.unit == "vector":
+        return [(target, index, neurons.axis)]
+    parts = feed_forward(model, target) if _dense(target) else None
+    if parts is None:
+        raise ValueError(f"{name} does not end a feed-forward network of floating-point weights")
+    return [(part, index, axis) for part, axis in parts]
 
 
 def _find(model: nn.Module, name: str) -> LinearMap:

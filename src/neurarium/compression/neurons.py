@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurarium.layers.linear_maps import LinearMap, linear_maps
+from neurarium.layers.linear_maps import Parts, joined, linear_maps, neuron_parts
 from neurarium.probes import neuron_similarity
 
 
@@ -20,12 +20,15 @@ class NeuronSet(Mapping[str, Tensor]):
         indices: int64 indices by weight name.
         sizes: neurons that each weight has.
         axis: "output" (rows of a weight: what makes one output) or "input" (columns).
+        unit: "vector", or "ffn": whole hidden units, by the name of the down projection (see `neuron_parts`).
     """
 
-    def __init__(self, indices: Mapping[str, Tensor], sizes: Mapping[str, int], axis: str = "output") -> None:
+    def __init__(
+        self, indices: Mapping[str, Tensor], sizes: Mapping[str, int], axis: str = "output", unit: str = "vector"
+    ) -> None:
         self.indices = {name: index.cpu().long() for name, index in indices.items() if len(index)}
         self.sizes = {name: int(size) for name, size in sizes.items()}
-        self.axis = axis
+        self.axis, self.unit = axis, unit
         for name, index in self.indices.items():
             if name not in self.sizes or int(index.max()) >= self.sizes[name] or int(index.min()) < 0:
                 raise ValueError(f"indices of {name} do not fit its {self.sizes.get(name, 0)} neurons")
@@ -54,7 +57,7 @@ class NeuronSet(Mapping[str, Tensor]):
 
     def save(self, path: str | Path) -> None:
         """Write the index lists; a few kilobytes for a large model."""
-        torch.save({"indices": self.indices, "sizes": self.sizes, "axis": self.axis}, path)
+        torch.save({"indices": self.indices, "sizes": self.sizes, "axis": self.axis, "unit": self.unit}, path)
 
     @classmethod
     def load(cls, path: str | Path) -> NeuronSet:
@@ -71,6 +74,7 @@ def choose(
     *,
     scope: str = "global",
     axis: str = "output",
+    unit: str = "vector",
     costs: Mapping[str, int] | None = None,
 ) -> NeuronSet:
     """The neurons with the largest scores.
@@ -79,7 +83,8 @@ def choose(
         scores: one number per neuron, by weight name.
         fraction: share to choose, in (0, 1].
         scope: "global" ranks all neurons together, "layer" within each weight.
-        axis: what a neuron is.
+        axis: what a neuron is, with ``unit``.
+        unit: "vector" or "ffn".
         costs: numbers that a neuron of each weight has; then ``fraction`` is a share of parameters, and neurons are
             taken in order while they fit.
 
@@ -94,7 +99,7 @@ def choose(
     if scope == "layer":
         count = {name: round(fraction * size) for name, size in sizes.items()}
         best = {n: s.argsort(descending=True, stable=True)[: count[n]].sort().values for n, s in scores.items()}
-        return NeuronSet(best, sizes, axis)
+        return NeuronSet(best, sizes, axis, unit)
     everything = torch.cat([score.double().cpu() for score in scores.values()])
     order = everything.argsort(descending=True, stable=True)
     if costs is None:
@@ -105,7 +110,7 @@ def choose(
     chosen = torch.zeros(len(order), dtype=torch.bool)
     chosen[kept] = True
     parts = zip(sizes, chosen.split(list(sizes.values())), strict=True)
-    return NeuronSet({name: part.nonzero().squeeze(1) for name, part in parts}, sizes, axis)
+    return NeuronSet({name: part.nonzero().squeeze(1) for name, part in parts}, sizes, axis, unit)
 
 
 def sensitive_neurons(
@@ -116,6 +121,7 @@ def sensitive_neurons(
     scope: str = "global",
     modules: Sequence[str] | None = None,
     axis: str = "output",
+    unit: str = "vector",
     criterion: str = "similarity",
     budget: str = "neurons",
 ) -> NeuronSet:
@@ -128,6 +134,8 @@ def sensitive_neurons(
         scope: "global" ranks all neurons together, "layer" takes the share from each weight.
         modules: whose linear maps; the blocks by default (no embeddings, no head).
         axis: "output" or "input".
+        unit: "vector": a neuron is a row (column) of one weight; "ffn": a hidden unit of a feed-forward network, its
+            row of the up projection (and gate) with its column of the down projection.
         criterion: "similarity": lowest cosine of before and after, as in the paper; "change": largest difference.
         budget: what ``fraction`` is a share of: "neurons" or their "parameters".
 
@@ -137,15 +145,17 @@ def sensitive_neurons(
     if criterion not in ("similarity", "change"):
         raise ValueError(f"criterion must be 'similarity' or 'change', not {criterion!r}")
     if criterion == "similarity":
-        scores = dict(neuron_similarity(base, tuned, modules, axis).distances)
+        scores = dict(neuron_similarity(base, tuned, modules, axis, unit).distances)
     else:
-        neuron_similarity(base, tuned, modules, axis)  # refuses models that differ
-        state = tuned.state_dict() if isinstance(tuned, nn.Module) else tuned
-        scores = {
-            name: (m.weight.detach().float() - state[name].to(m.weight.device).float()).norm(dim=1 - m.dim(axis))
-            for name, m in linear_maps(base, modules).items()
-        }
-    return choose(scores, fraction, scope=scope, axis=axis, costs=_costs(base, modules, axis, budget))
+        neuron_similarity(base, tuned, modules, axis, unit)  # refuses models that differ
+        state = dict(tuned.state_dict() if isinstance(tuned, nn.Module) else tuned)
+        with torch.no_grad():
+            scores = {
+                name: (joined(parts).float() - joined(parts, state).to(parts[0][0].weight.device).float()).norm(dim=1)
+                for name, parts in neuron_parts(base, modules, axis, unit).items()
+            }
+    costs = _costs(neuron_parts(base, modules, axis, unit), budget)
+    return choose(scores, fraction, scope=scope, axis=axis, unit=unit, costs=costs)
 
 
 def random_neurons(
@@ -154,13 +164,14 @@ def random_neurons(
     fraction: float = 0.06,
     modules: Sequence[str] | None = None,
     axis: str = "output",
+    unit: str = "vector",
     budget: str = "neurons",
     generator: torch.Generator | None = None,
 ) -> NeuronSet:
     """Neurons at random: the control that every other choice has to beat. Arguments as in `sensitive_neurons`."""
-    maps = linear_maps(model, modules)
-    scores = {name: torch.rand(m.weight.shape[m.dim(axis)], generator=generator) for name, m in maps.items()}
-    return choose(scores, fraction, axis=axis, costs=_costs(model, modules, axis, budget))
+    found = neuron_parts(model, modules, axis, unit)
+    scores = {name: torch.rand(len(joined(parts)), generator=generator) for name, parts in found.items()}
+    return choose(scores, fraction, axis=axis, unit=unit, costs=_costs(found, budget))
 
 
 def gradient_neurons(
@@ -170,6 +181,7 @@ def gradient_neurons(
     fraction: float = 0.06,
     modules: Sequence[str] | None = None,
     axis: str = "output",
+    unit: str = "vector",
     budget: str = "neurons",
 ) -> NeuronSet:
     """Neurons with the longest gradient: no trial fine-tuning, one backward pass.
@@ -177,12 +189,14 @@ def gradient_neurons(
     Args:
         model: left as it is, ``.grad`` included.
         loss: ``loss() -> scalar`` of the task, computed through the model.
-        fraction: share to choose; ``modules``, ``axis`` and ``budget`` as in `sensitive_neurons`.
+        fraction: share to choose; ``modules``, ``axis``, ``unit`` and ``budget`` as in
+            `sensitive_neurons`.
     """
-    maps = linear_maps(model, modules)
-    gradients = torch.autograd.grad(loss(), [m.weight for m in maps.values()])
-    scores = {name: g.float().norm(dim=1 - m.dim(axis)) for (name, m), g in zip(maps.items(), gradients, strict=True)}
-    return choose(scores, fraction, axis=axis, costs=_costs(model, modules, axis, budget))
+    found = neuron_parts(model, modules, axis, unit)
+    weights = {m.name: m.weight for parts in found.values() for m, _ in parts}
+    gradients = dict(zip(weights, torch.autograd.grad(loss(), list(weights.values())), strict=True))
+    scores = {name: joined(parts, gradients).float().norm(dim=1) for name, parts in found.items()}
+    return choose(scores, fraction, axis=axis, unit=unit, costs=_costs(found, budget))
 
 
 @torch.no_grad()
@@ -193,29 +207,32 @@ def activation_neurons(
     *,
     fraction: float = 0.06,
     modules: Sequence[str] | None = None,
+    unit: str = "vector",
     budget: str = "neurons",
 ) -> NeuronSet:
     """Neurons whose output tells the task from other inputs best: the probing that the paper compares with.
 
     The score is the difference of mean outputs over the standard deviation. Attention's stacked projection (torch's
-    ``in_proj_weight``) has no output of its own and is not scored.
+    ``in_proj_weight``) has no output of its own and is not scored. What a hidden unit (``unit="ffn"``) gives is what
+    the down projection takes.
 
     Args:
         model: called as ``model(x)``; its mode is put back afterwards.
         task: batches of the task.
         other: batches of something else.
-        fraction: share to choose; ``modules`` and ``budget`` as in `sensitive_neurons`.
+        fraction: share to choose; ``modules``, ``unit`` and ``budget`` as in `sensitive_neurons`.
 
     Raises:
         ValueError: no batch, or no layer that is called as a module.
     """
-    maps = {n: m for n, m in linear_maps(model, modules).items() if m.weight_name == "weight"}
+    found = neuron_parts(model, modules, unit=unit)
+    maps = {n: m for n, m in linear_maps(model, modules).items() if n in found and m.weight_name == "weight"}
     moments: list[dict[str, list[Tensor]]] = [{}, {}]
     mode = model.training
     model.eval()
     try:
         for side, batches in enumerate((task, other)):
-            handles = [m.owner.register_forward_hook(_moments(moments[side], name)) for name, m in maps.items()]
+            handles = [m.owner.register_forward_hook(_moments(moments[side], name, unit)) for name, m in maps.items()]
             try:
                 for x in batches:
                     model(x)
@@ -233,29 +250,27 @@ def activation_neurons(
         means = [m / c for m, c in zip(mean, count, strict=True)]
         total = sum(square) / sum(count) - (sum(mean) / sum(count)) ** 2
         scores[name] = (means[0] - means[1]).abs() / total.clamp_min(1e-12).sqrt()
-    costs = _costs(model, modules, "output", budget)
-    return choose(scores, fraction, costs=costs)
+    return choose(scores, fraction, unit=unit, costs=_costs(found, budget))
 
 
-def _moments(into: dict[str, list[Tensor]], name: str) -> Callable[..., None]:
+def _moments(into: dict[str, list[Tensor]], name: str, unit: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        flat = output.detach().float().flatten(0, -2)
-        found = [flat.sum(0), flat.square().sum(0), torch.tensor(float(len(flat)), device=flat.device)]
+        flat = (inputs[0] if unit == "ffn" else output).detach().float().flatten(0, -2)
+        now = [flat.sum(0), flat.square().sum(0), torch.tensor(float(len(flat)), device=flat.device)]
         before = into.get(name)
-        into[name] = found if before is None else [a + b for a, b in zip(before, found, strict=True)]
+        into[name] = now if before is None else [a + b for a, b in zip(before, now, strict=True)]
 
     return hook
 
 
-def _costs(model: nn.Module, modules: Sequence[str] | None, axis: str, budget: str) -> dict[str, int] | None:
+def _costs(found: Mapping[str, Parts], budget: str) -> dict[str, int] | None:
     if budget not in ("neurons", "parameters"):
         raise ValueError(f"budget must be 'neurons' or 'parameters', not {budget!r}")
     if budget == "neurons":
         return None
-    return {name: neuron_size(m, axis) for name, m in linear_maps(model, modules).items()}
+    return {name: neuron_size(parts) for name, parts in found.items()}
 
 
-def neuron_size(linear: LinearMap, axis: str = "output") -> int:
-    """Numbers in one neuron: its weights and, for an output neuron, its bias."""
-    weights = linear.weight.shape[1 - linear.dim(axis)]
-    return weights + (1 if axis == "output" and linear.bias is not None else 0)
+def neuron_size(parts: Parts) -> int:
+    """Numbers in one neuron: its weights and, where it makes an output, that output's bias."""
+    return joined(parts).shape[1] + sum(axis == "output" and m.bias is not None for m, axis in parts)

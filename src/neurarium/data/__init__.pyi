@@ -35,3 +35,12 @@ from .text import PairSplit as PairSplit
 from .text import TextSplit as TextSplit
 from .text import load_pairs as load_pairs
 from .text import load_text as load_text
+from .trajectories import Trajectory as Trajectory
+from .trajectories import TrajectoryDataset as TrajectoryDataset
+from .trajectories import TrajectoryRecorder as TrajectoryRecorder
+from .trajectories import Window as Window
+from .trajectories import future_error as future_error
+from .trajectories import record as record
+from .weight_scaling import ScaledStates as ScaledStates
+from .weight_scaling import scale_states as scale_states
+from .weight_scaling import tensor_sizes as tensor_sizes

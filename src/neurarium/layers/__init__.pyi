@@ -30,8 +30,11 @@ from .linear_maps import linear_maps as linear_maps
 from .mamba import MambaBlock as MambaBlock
 from .mamba import selective_scan as selective_scan
 from .maxout import Maxout as Maxout
+from .pam_channels import PAMBatchNorm as PAMBatchNorm
+from .pam_channels import PAMGlobalAvgPool2d as PAMGlobalAvgPool2d
 from .pam_convert import PiecewiseAffineConversion as PiecewiseAffineConversion
 from .pam_convert import to_piecewise_affine as to_piecewise_affine
+from .pam_layers import PAMGELU as PAMGELU
 from .pam_layers import PAMConv2d as PAMConv2d
 from .pam_layers import PAMDropout as PAMDropout
 from .pam_layers import PAMLayerNorm as PAMLayerNorm

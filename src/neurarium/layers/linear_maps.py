@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -53,9 +53,9 @@ class LinearMap:
             raise ValueError(f"axis must be 'output' or 'input', not {axis!r}")
         return self.output_dim if axis == "output" else 1 - self.output_dim
 
-    def neurons(self, axis: str = "output") -> Tensor:
-        """The weight with one neuron per row."""
-        return self.weight if self.dim(axis) == 0 else self.weight.T
+
+Parts = tuple[tuple[LinearMap, str], ...]
+"""What a neuron's weights are taken from: maps, and for each the axis that counts neurons."""
 
 
 def linear_maps(model: nn.Module, modules: Sequence[str] | None = None) -> dict[str, LinearMap]:
@@ -90,6 +90,70 @@ def linear_maps(model: nn.Module, modules: Sequence[str] | None = None) -> dict[
     if not found:
         raise ValueError("the model has no linear maps (nn.Linear, attention projections or Conv1D)")
     return found
+
+
+FEED_FORWARD = {  # the last map of a feed-forward network, and those before it, as torch and transformers name them
+    "down_proj": ("gate_proj", "up_proj"),
+    "linear2": ("linear1",),
+    "c_proj": ("c_fc",),
+    "fc2": ("fc1",),
+    "fc_out": ("fc_in",),
+    "wo": ("wi", "wi_0", "wi_1"),
+    "w2": ("w1", "w3"),
+    "dense_4h_to_h": ("dense_h_to_4h",),
+}
+
+
+def neuron_parts(
+    model: nn.Module, modules: Sequence[str] | None = None, axis: str = "output", unit: str = "vector"
+) -> dict[str, Parts]:
+    """Where the weights of a model's neurons lie, by the name of a weight.
+
+    Args:
+        model: any module.
+        modules: as in `linear_maps`.
+        axis: "output" or "input", where the unit is "vector".
+        unit: "vector": a row (or column) of one weight; "ffn": a hidden unit of a feed-forward network, that is its row
+            of the up projection (and of the gate) with its column of the down projection, under whose name it goes.
+
+    Raises:
+        ValueError: nothing is found, or an unknown axis or unit.
+    """
+    if unit not in ("vector", "ffn"):
+        raise ValueError(f"unit must be 'vector' or 'ffn', not {unit!r}")
+    maps = linear_maps(model, modules)
+    if unit == "vector":
+        return {name: ((m, axis),) for name, m in maps.items()}
+    if axis != "output":
+        raise ValueError("axis has no meaning where unit='ffn': leave it out")
+    found = {name: parts for name, m in maps.items() if (parts := feed_forward(model, m))}
+    if not found:
+        pairs = ", ".join(f"{'/'.join(before)} -> {last}" for last, before in FEED_FORWARD.items())
+        raise ValueError(f"no feed-forward network found: known are {pairs}, and an nn.Sequential of two linear maps")
+    return found
+
+
+def feed_forward(model: nn.Module, down: LinearMap) -> Parts | None:
+    """The maps of the feed-forward network that ends in ``down``, or None where there is no such network."""
+    path, _, last = down.path.rpartition(".")
+    parent = model.get_submodule(path)
+    if isinstance(parent, nn.Sequential):
+        names = [name for name, child in parent.named_children() if _maps_of(child, name)]
+        before = tuple(names[:1]) if len(names) == 2 and names[1] == last else ()
+    else:
+        before = FEED_FORWARD.get(last, ())
+    owners = [(name, getattr(parent, name)) for name in before if hasattr(parent, name)]
+    maps = [m for name, owner in owners for m in _maps_of(owner, f"{path}.{name}" if path else name)]
+    width = down.weight.shape[down.dim("input")]
+    if not maps or len(maps) < len(owners) or any(m.weight.shape[m.dim("output")] != width for m in maps):
+        return None
+    return (*((m, "output") for m in maps), (down, "input"))
+
+
+def joined(parts: Parts, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    """The weights of neurons, one per row; taken from ``weights`` by name where these are given."""
+    found = [m.weight if weights is None else weights[m.name] for m, _ in parts]
+    return torch.cat([w if m.dim(axis) == 0 else w.T for w, (m, axis) in zip(found, parts, strict=True)], dim=1)
 
 
 def shared_with(model: nn.Module, weight: Tensor) -> list[str]:

@@ -129,6 +129,28 @@ class PAMSoftmax(nn.Softmax):
         return pam.softmax(input, -1 if self.dim is None else self.dim, approximate_backward=self.approximate_backward)
 
 
+class PAMGELU(nn.GELU):
+    """`torch.nn.GELU` of piecewise affine operations (`pam.gelu`).
+
+    Args:
+        approximate: "none" or "tanh", as for torch; the form is that of "tanh" for both.
+        approximate_backward: see `pam.mul`.
+
+    Raises:
+        ValueError: another ``approximate``.
+    """
+
+    def __init__(self, approximate: str = "none", *, approximate_backward: bool = True) -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
+        super().__init__(approximate)
+        self.approximate_backward = approximate_backward
+
+    def forward(self, input: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The input, weighted by about its normal probability."""
+        return pam.gelu(input, approximate_backward=self.approximate_backward)
+
+
 class PAMDropout(nn.Dropout):
     """`torch.nn.Dropout` whose scale is a piecewise affine product (`pam.dropout`).
 

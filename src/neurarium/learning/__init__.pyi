@@ -15,6 +15,7 @@ from .curriculum import shrinking_sizes as shrinking_sizes
 from .dfa import DirectFeedbackAlignment as DirectFeedbackAlignment
 from .dfa import Shallow as Shallow
 from .feedback_alignment import FeedbackAlignment as FeedbackAlignment
+from .forecast_training import fit_forecaster as fit_forecaster
 from .forward_forward import ForwardForward as ForwardForward
 from .glauber import glauber as glauber
 from .gradient_boosting import GradientBoostedHead as GradientBoostedHead
@@ -34,9 +35,15 @@ from .mono_forward import MonoForward as MonoForward
 from .neuro_modulated import NeuroModulatedHebbian as NeuroModulatedHebbian
 from .noisy_synapses import NoisySynapses as NoisySynapses
 from .noprop import NoProp as NoProp
+from .nowcasting import Forecast as Forecast
+from .nowcasting import LinearNowcast as LinearNowcast
+from .nowcasting import Nowcaster as Nowcaster
+from .nowcasting import Predictor as Predictor
+from .nowcasting import horizon_schedule as horizon_schedule
 from .pepita import Pepita as Pepita
-from .piecewise_affine_optim import PAMSGD as PAMSGD
+from .piecewise_affine_optim import PAMAdam as PAMAdam
 from .piecewise_affine_optim import PAMAdamW as PAMAdamW
+from .piecewise_affine_optim import PAMSGD as PAMSGD
 from .primal_dual import PrimalDual as PrimalDual
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule

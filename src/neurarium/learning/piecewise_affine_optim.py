@@ -80,6 +80,8 @@ class PAMAdamW(_Optimizer):
         ValueError: an argument out of its range.
     """
 
+    decoupled = True
+
     def __init__(
         self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 1e-2,
@@ -97,17 +99,42 @@ class PAMAdamW(_Optimizer):
         step = self.state[parameters[0]].get("step", 0) + 1
         p = _flat(parameters)
         g = _flat([q.grad for q in parameters if q.grad is not None])
+        if group["weight_decay"] and not self.decoupled:
+            g = g + pam.mul(p, group["weight_decay"])
         m = pam.mul(self._gather(parameters, "exp_avg"), beta1) + pam.mul(g, 1 - beta1)
         v = pam.mul(self._gather(parameters, "exp_avg_sq"), beta2) + pam.mul(pam.mul(g, g), 1 - beta2)
         root = pam.sqrt(pam.div(v, 1 - beta2**step)) + group["eps"]
         change = pam.mul(pam.div(pam.div(m, 1 - beta1**step), root), lr)
-        if group["weight_decay"]:
+        if group["weight_decay"] and self.decoupled:
             change = change + pam.mul(p, lr * group["weight_decay"])
         _spread(p - change, parameters)  # type: ignore[arg-type]
         self._scatter(parameters, "exp_avg", m)
         self._scatter(parameters, "exp_avg_sq", v)
         for q in parameters:
             self.state[q]["step"] = step
+
+
+class PAMAdam(PAMAdamW):
+    """Adam of piecewise affine operations: as `PAMAdamW`, with weight decay as ``g + mul(weight_decay, p)``.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: learning rate.
+        betas: decay of the two moments.
+        eps: added to the root, at least 1e-8.
+        weight_decay: added to the gradient.
+
+    Raises:
+        ValueError: an argument out of its range.
+    """
+
+    decoupled = False
+
+    def __init__(
+        self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay)
 
 
 class PAMSGD(_Optimizer):

@@ -41,6 +41,7 @@ from .loss_plane import loss_around_run as loss_around_run
 from .loss_plane import loss_on_plane as loss_on_plane
 from .multiplications import MultiplicationReport as MultiplicationReport
 from .multiplications import multiplication_report as multiplication_report
+from .neuron_outputs import neuron_output_similarity as neuron_output_similarity
 from .neurons import NeuronOverlap as NeuronOverlap
 from .neurons import NeuronRankShift as NeuronRankShift
 from .neurons import NeuronSimilarity as NeuronSimilarity

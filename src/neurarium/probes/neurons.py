@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurarium.layers.linear_maps import first_difference, linear_maps
+from neurarium.layers.linear_maps import first_difference, joined, neuron_parts
 from neurarium.probes.result import ProbeResult
 
 
 @dataclass(frozen=True)
 class NeuronSimilarity(ProbeResult):
-    """How far every neuron's weights turned.
+    """How far every neuron's weights (or its outputs) turned.
 
     Args:
         distances: 1 - cos(before, after) of each neuron, by weight name; 0 where only the length changed.
-        norms: length of each neuron's weights before.
+        norms: length of each neuron's weights (of its outputs) before.
     """
 
     distances: Mapping[str, Tensor]
@@ -59,6 +59,7 @@ def neuron_similarity(
     tuned: nn.Module | Mapping[str, Tensor],
     modules: Sequence[str] | None = None,
     axis: str = "output",
+    unit: str = "vector",
 ) -> NeuronSimilarity:
     """Cosine distance of each neuron's weights before and after a fine-tuning (the paper's sensitivity score).
 
@@ -70,21 +71,22 @@ def neuron_similarity(
         tuned: the model after, or its state dict.
         modules: whose linear maps, as in `neurarium.layers.linear_maps`; the blocks by default.
         axis: "output": a neuron is a row of the weights, all that makes one output; "input": a column.
+        unit: "vector": neurons of single weights; "ffn": hidden units of the feed-forward networks, each of them its
+            row of the up projection (and gate) and its column of the down projection, compared as one vector.
 
     Raises:
-        ValueError: the two differ in a parameter's name or shape, no linear map is found, or an unknown axis.
+        ValueError: the two differ in a parameter's name or shape, nothing is found, or an unknown axis or unit.
     """
-    maps = linear_maps(base, modules)
+    found = neuron_parts(base, modules, axis, unit)
     state = dict(tuned.state_dict() if isinstance(tuned, nn.Module) else tuned)
     difference = first_difference(base, state)
     if difference is not None:
         raise ValueError(f"base and tuned differ in architecture: {difference}")
     distances, norms = {}, {}
     with torch.no_grad():
-        for name, linear in maps.items():
-            before = linear.neurons(axis).float()
-            after = state[name].to(before.device).float()
-            after = after if linear.dim(axis) == 0 else after.T
+        for name, parts in found.items():
+            before = joined(parts).float()
+            after = joined(parts, state).to(before.device).float()
             lengths = before.norm(dim=1), after.norm(dim=1)
             units = [w / n.clamp_min(1e-30)[:, None] for w, n in zip((before, after), lengths, strict=True)]
             distances[name] = 0.5 * (units[0] - units[1]).square().sum(1)
@@ -152,6 +154,8 @@ class NeuronRankShift(ProbeResult):
     Args:
         strongly_affected: trained neurons that are also among the most changed after full fine-tuning.
         suppressed: neurons among the most changed after full fine-tuning that were kept.
+        indirectly_affected: neurons that were kept, yet are among those whose outputs changed most, as many as were
+            trained; None where no outputs were given.
         shift: places that each neuron moved, by weight name; positive: it changed more, compared with the others, than
             after full fine-tuning.
     """
@@ -159,12 +163,14 @@ class NeuronRankShift(ProbeResult):
     strongly_affected: int
     suppressed: int
     shift: Mapping[str, Tensor]
+    indirectly_affected: int | None = None
 
     def summary(self) -> str:
         """One sentence."""
         moved = torch.cat(list(self.shift.values())).abs().double().mean()
+        indirectly = "" if self.indirectly_affected is None else f", {self.indirectly_affected} indirectly affected"
         return (
-            f"{self.strongly_affected} neurons strongly affected, {self.suppressed} suppressed; "
+            f"{self.strongly_affected} neurons strongly affected, {self.suppressed} suppressed{indirectly}; "
             f"a neuron moved {float(moved):.0f} places in the order of change"
         )
 
@@ -176,7 +182,10 @@ class NeuronRankShift(ProbeResult):
 
 
 def neuron_rank_shift(
-    full: NeuronSimilarity, partial: NeuronSimilarity, trained: Mapping[str, Tensor]
+    full: NeuronSimilarity,
+    partial: NeuronSimilarity,
+    trained: Mapping[str, Tensor],
+    outputs: NeuronSimilarity | None = None,
 ) -> NeuronRankShift:
     """Compare the order of change after full fine-tuning with that after training only some neurons.
 
@@ -184,21 +193,26 @@ def neuron_rank_shift(
         full: base against the fully fine-tuned model.
         partial: base against the model in which ``trained`` was trained.
         trained: indices of the trained neurons by weight name.
+        outputs: base against that model by what neurons give (`neuron_output_similarity`), for those that were kept
+            and yet work differently.
 
     Raises:
-        ValueError: the two do not cover the same weights.
+        ValueError: they do not cover the same weights.
     """
     names = list(full.distances)
-    if names != list(partial.distances):
-        raise ValueError("full and partial must cover the same weights")
+    if any(names != list(part.distances) for part in (partial, outputs) if part is not None):
+        raise ValueError("full, partial and outputs must cover the same weights")
     sizes = [len(full.distances[name]) for name in names]
     chosen = torch.cat([_marked(trained.get(n, torch.zeros(0, dtype=torch.long)), s) for n, s in zip(names, sizes)])
-    change = [torch.cat([part.distances[n] for n in names]).cpu().double() for part in (full, partial)]
-    most = torch.zeros_like(chosen)
-    most[change[0].argsort(descending=True)[: int(chosen.sum())]] = True
+    given = (full, partial) if outputs is None else (full, partial, outputs)
+    change = [torch.cat([part.distances[n] for n in names]).cpu().double() for part in given]
+    most = [_marked(c.argsort(descending=True)[: int(chosen.sum())], len(c)) for c in change]
     shift = _ranks(change[1]) - _ranks(change[0])
     return NeuronRankShift(
-        int((most & chosen).sum()), int((most & ~chosen).sum()), dict(zip(names, shift.split(sizes), strict=True))
+        int((most[0] & chosen).sum()),
+        int((most[0] & ~chosen).sum()),
+        dict(zip(names, shift.split(sizes), strict=True)),
+        None if outputs is None else int((most[2] & ~chosen).sum()),
     )
 
 

@@ -11,11 +11,21 @@ Forward and backward passes are bit-exact emulations on ordinary hardware. They 
 for speed.
 """
 
-from neurarium.layers.pam.composite import attention, cross_entropy, dropout, layer_norm, log_softmax, mean, softmax
+from neurarium.layers.pam.composite import (
+    attention,
+    batch_norm,
+    cross_entropy,
+    dropout,
+    gelu,
+    layer_norm,
+    log_softmax,
+    mean,
+    softmax,
+)  # fmt: skip
 from neurarium.layers.pam.elementary import div, exp, exp2, log, log2, mul, pow, sqrt
 from neurarium.layers.pam.sums import conv2d, linear, matmul
 
 __all__ = [
-    "attention", "conv2d", "cross_entropy", "div", "dropout", "exp", "exp2", "layer_norm", "linear", "log", "log2",
-    "log_softmax", "matmul", "mean", "mul", "pow", "softmax", "sqrt",
+    "attention", "batch_norm", "conv2d", "cross_entropy", "div", "dropout", "exp", "exp2", "gelu", "layer_norm",
+    "linear", "log", "log2", "log_softmax", "matmul", "mean", "mul", "pow", "softmax", "sqrt",
 ]  # fmt: skip

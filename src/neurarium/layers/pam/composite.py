@@ -1,7 +1,8 @@
-"""What networks are made of besides matrix products: softmax, layer norm, attention, dropout, cross-entropy."""
+"""What networks are made of besides matrix products: softmax, norms, GELU, attention, dropout, cross-entropy."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from neurarium.layers.pam.bits import constant, format_of, logarithm, power_of_two, product, quotient
-from neurarium.layers.pam.elementary import LOG2_E, div, log2, mul, scaled, shifted_exp, sqrt
+from neurarium.layers.pam.elementary import LOG2_E, div, exp, log2, mul, scaled, shifted_exp, sqrt
 from neurarium.layers.pam.sums import matmul
 
 
-def mean(x: Tensor, dim: int = -1, *, keepdim: bool = False, approximate_backward: bool = True) -> Tensor:
-    """Mean: the sum, divided by the count piecewise affinely."""
-    return div(x.sum(dim, keepdim=keepdim), float(x.shape[dim]), approximate_backward=approximate_backward)
+def mean(
+    x: Tensor, dim: int | tuple[int, ...] = -1, *, keepdim: bool = False, approximate_backward: bool = True
+) -> Tensor:
+    """Mean over one dimension or several: the sum, divided by the count piecewise affinely."""
+    count = math.prod(x.shape[d] for d in ((dim,) if isinstance(dim, int) else dim))
+    return div(x.sum(dim, keepdim=keepdim), float(count), approximate_backward=approximate_backward)
 
 
 def softmax(x: Tensor, dim: int = -1, *, approximate_backward: bool = True) -> Tensor:
@@ -54,6 +58,74 @@ def layer_norm(
     y = div(centred, sqrt(variance + eps, approximate_backward=mode), approximate_backward=mode)
     y = y if weight is None else mul(y, weight, approximate_backward=mode)
     return y if bias is None else y + bias
+
+
+def batch_norm(
+    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5, *,
+    approximate_backward: bool = True,
+) -> Tensor:  # fmt: skip
+    """`torch.nn.functional.batch_norm` of piecewise affine operations, its running statistics too.
+
+    Centred and divided by the square root of ``mean(mul(c, c)) + eps`` per channel. In training the statistics are the
+    batch's, and the running ones (if any) become ``running + mul(momentum, batch's - running)``, the variance with
+    n - 1 for n; else the running ones are used. Not ``mul(1 - momentum, running) + mul(momentum, batch's)``: two
+    products fall short by different shares, and their average settles too low, at a momentum of 0.1 as low as at 0.6
+    of what it averages.
+
+    Args:
+        x: [batch, channels, ...].
+        running_mean: [channels], changed in place in training.
+        running_var: [channels], changed in place in training.
+        weight: gain [channels].
+        bias: [channels].
+        training: use the batch's statistics.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance.
+        approximate_backward: see `mul`.
+
+    Raises:
+        ValueError: training on one value per channel, or no running statistics outside training.
+    """
+    mode = approximate_backward
+    others = (0, *range(2, x.ndim))
+    shape = (-1, *[1] * (x.ndim - 2))
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError("running_mean and running_var are needed where training is False")
+        centred, variance = x - running_mean.view(shape), running_var.view(shape)
+    else:
+        count = x.numel() // x.shape[1]
+        if count < 2:
+            raise ValueError(f"batch norm needs more than one value per channel in training, not {tuple(x.shape)}")
+        average = mean(x, others, keepdim=True, approximate_backward=mode)
+        centred = x - average
+        squares = mul(centred, centred, approximate_backward=mode).sum(others, keepdim=True)
+        variance = div(squares, float(count), approximate_backward=mode)
+        with torch.no_grad():
+            for running, now in ((running_mean, average), (running_var, div(squares, float(count - 1)))):
+                if running is not None:
+                    running.add_(mul(now.reshape(-1).to(running.dtype) - running, momentum))
+    y = div(centred, sqrt(variance + eps, approximate_backward=mode), approximate_backward=mode)
+    y = y if weight is None else mul(y, weight.view(shape), approximate_backward=mode)
+    return y if bias is None else y + bias.view(shape)
+
+
+def gelu(x: Tensor, *, approximate_backward: bool = True) -> Tensor:
+    """GELU as ``x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))``, the form that torch calls "tanh", piecewise affine.
+
+    The sigmoid is ``1 / (1 + e)`` or ``e / (1 + e)``, with ``e = exp(-|.|)``, which cannot overflow. Beyond +-8, where
+    it is 0 or 1 to every float type's precision, its argument stays as it is there.
+    """
+    mode = approximate_backward
+    held = x.clamp(-8, 8)
+    cube = mul(mul(held, held, approximate_backward=mode), held, approximate_backward=mode)
+    inner = held + mul(cube, 0.044715, approximate_backward=mode)
+    z = mul(inner, 2 * math.sqrt(2 / math.pi), approximate_backward=mode)
+    # Not |z|: its derivative would be a product with its sign.
+    e = exp(torch.where(z < 0, z, -z), approximate_backward=mode)
+    share = div(torch.where(z < 0, e, constant(1.0, e)), e + 1, approximate_backward=mode)
+    return mul(x, share, approximate_backward=mode)
 
 
 def attention(

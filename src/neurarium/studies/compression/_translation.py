@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.data.cache import cache_folder, locked, make_folder
 from neurarium.models import CausalTransformer
-from neurarium.objectives import response_labels
+from neurarium.objectives import response_labels, response_loss
 
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyz.,()-='>"
 SOURCES = ("numpy", "scipy.stats", "scipy.signal", "scipy.optimize", "scipy.linalg", "torch", "torch.nn")
@@ -200,11 +200,24 @@ def pairs(train: int, test: int, generator: torch.Generator) -> tuple[Pairs, Pai
     return draw(train, order[:cut]), draw(test, order[cut:])
 
 
+def fine_tune(model: CausalTransformer, optimizer: torch.optim.Optimizer, batch: Pairs, device: str) -> float:
+    """One step; its loss."""
+    optimizer.zero_grad()
+    loss = response_loss(model(batch.tokens.to(device)), batch.labels.to(device))
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
 @torch.no_grad()
-def exact_match(model: CausalTransformer, test: Pairs) -> float:
-    """Share of phrases whose translation is right to the last character, decoded greedily."""
-    text = test.tokens[:, :PROMPT]
-    for _ in range(RESPONSE):
-        text = torch.cat([text, model(text)[:, -1:].argmax(-1)], 1)
-    labels = test.labels
-    return float(((text == labels) | (labels < 0)).all(1).double().mean())
+def score(model: CausalTransformer, test: Pairs, device: str) -> dict[str, float]:
+    """Loss, share of right characters and share of right translations."""
+    tokens, labels = test.tokens.to(device), test.labels.to(device)
+    logits = model(tokens)
+    real = labels[:, 1:] >= 0
+    right: Tensor = logits[:, :-1].argmax(-1) == labels[:, 1:]
+    whole = (right | ~real).all(1)  # every character the most probable one: what greedy decoding gives
+    return {
+        "test_loss": float(response_loss(logits, labels)), "token_accuracy": float(right[real].double().mean()),
+        "exact_match": float(whole.double().mean()),
+    }  # fmt: skip
