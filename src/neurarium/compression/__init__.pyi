@@ -8,11 +8,14 @@ from .anytime import operations as operations
 from .bit_storage import capacity as capacity
 from .bit_storage import read as read
 from .bit_storage import store as store
+from .branched_net import BranchedNet as BranchedNet
 from .class_of_students import ClassOfStudents as ClassOfStudents
 from .compressor import Compressor as Compressor
 from .concentration import KnowledgeConcentration as KnowledgeConcentration
 from .concentration import SoftTargets as SoftTargets
 from .concentration import vertical_precision as vertical_precision
+from .early_stopping import EarlyStoppingN2N as EarlyStoppingN2N
+from .early_stopping import train_hopeful_students as train_hopeful_students
 from .evolution import SparseEvolution as SparseEvolution
 from .evolution import random_sparse as random_sparse
 from .evolution import sparse_layers as sparse_layers

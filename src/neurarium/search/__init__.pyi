@@ -1,3 +1,7 @@
+from .actor_critic import ActorCritic as ActorCritic
+from .actor_critic import ActorCriticRemovalSearch as ActorCriticRemovalSearch
+from .actor_critic import ActorCriticShrinkSearch as ActorCriticShrinkSearch
+from .actor_critic import Critic as Critic
 from .architecture_search import ArchitectureSearch as ArchitectureSearch
 from .architecture_search import Candidate as Candidate
 from .architecture_search import LayerRemovalSearch as LayerRemovalSearch
@@ -9,3 +13,4 @@ from .reinforce import Reinforce as Reinforce
 from .reward import compression_reward as compression_reward
 from .reward import student_reward as student_reward
 from .reward import tolerance as tolerance
+from .unidirectional import UnidirectionalRemovalPolicy as UnidirectionalRemovalPolicy
