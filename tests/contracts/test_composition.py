@@ -1,4 +1,4 @@
-"""Every learning rule together with what else acts on ``.grad``: EWC's springs, gradient noise, the all-reduce."""
+"""Every learning rule together with EWC's springs, gradient noise, jumps along the trajectory, the all-reduce."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.continual import EWC
-from neurarium.learning import GradientNoise, LearningRule
+from neurarium.learning import GradientNoise, LearningRule, LinearNowcast, Nowcaster
 from neurarium.testing import public
 from neurarium.testing.contract import blobs, same, seeded
 from neurarium.training import fit
@@ -103,11 +103,34 @@ def test_noise_is_added_to_what_the_rule_gave_and_only_there(rule_class):
             assert noise.var() == pytest.approx(0.1, rel=0.5)
 
 
+@every_rule
+def test_jumps_continue_the_line_of_what_the_rule_trained(rule_class):
+    rule = seeded(0, build, rule_class)
+    x, y = blobs(seed=0)
+    seeded(1, lambda: rule.assign_credit(x, y))  # lazily sized buffers exist from here on
+    sgd = torch.optim.SGD(rule.parameters(), 0.01)
+    optimizer = Nowcaster(sgd, rule, LinearNowcast(horizon=3), period=5, max_steps=5)
+    states = []
+    for step in range(5):
+        states.append(torch.nn.utils.parameters_to_vector(rule.parameters()).detach())
+        assert optimizer.needs_gradient is (step < 4)
+        if optimizer.needs_gradient:
+            optimizer.zero_grad()
+            seeded(step, lambda: rule.assign_credit(x, y))
+        buffers = {name: tensor.clone() for name, tensor in rule.named_buffers()}
+        optimizer.step()
+    expected = LinearNowcast().predict(torch.stack(states, dim=1), 3)
+    found = torch.nn.utils.parameters_to_vector(rule.parameters()).detach()
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert (found - states[-1]).abs().max() > 1e-5
+    assert same(buffers, dict(rule.named_buffers()))
+
+
 WORKER = """
 import torch, torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy
-from neurarium.learning import LearningRule
+from neurarium.learning import LearningRule, LinearNowcast, Nowcaster
 from neurarium.testing import public
 from neurarium.testing.contract import blobs
 from neurarium.training import all_reduce_gradients, broadcast_state
@@ -140,7 +163,17 @@ for name, rule_class in public("learning", LearningRule).items():
     for gradient in other.values():
         dist.broadcast(gradient, src=0)
     kind = "draws" if draws else "joined" if close(shared, gradients(rule, x, y, 1)) else "batch-wise"
-    agree = torch.tensor(int(close(shared, other)))
+    sgd = torch.optim.SGD(rule.parameters(), 0.01)
+    jumping = Nowcaster(sgd, rule, LinearNowcast(horizon=3), period=5, max_steps=5)
+    for step in range(5):
+        gradients(rule, x[mine], y[mine], 5 + step + 10 * rank)
+        all_reduce_gradients(rule.parameters())
+        jumping.step()
+    moved = {n: p.detach().clone() for n, p in rule.named_parameters()}
+    theirs = {n: p.clone() for n, p in moved.items()}
+    for parameter in theirs.values():
+        dist.broadcast(parameter, src=0)
+    agree = torch.tensor(int(close(shared, other) and close(moved, theirs)))
     dist.all_reduce(agree, op=dist.ReduceOp.MIN)
     if rank == 0:
         print(name, kind, bool(agree), flush=True)
