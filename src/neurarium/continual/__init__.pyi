@@ -2,6 +2,7 @@ from .accuracy_matrix import AccuracyMatrix as AccuracyMatrix
 from .anchored import AnchoredStrategy as AnchoredStrategy
 from .approximate_index import ApproximateIndex as ApproximateIndex
 from .availability import updated_availability as updated_availability
+from .averaged_gem import AveragedGEM as AveragedGEM
 from .context_detection import ContextDetector as ContextDetector
 from .cwr import CopyWeightReinit as CopyWeightReinit
 from .dee import DifferentiableEnsemble as DifferentiableEnsemble
@@ -17,6 +18,7 @@ from .strategy import Strategy as Strategy
 from .stream_classifier import StreamClassifier as StreamClassifier
 from .streaming_lda import StreamingLDA as StreamingLDA
 from .streaming_lda import StreamingRidge as StreamingRidge
+from .synaptic_intelligence import SynapticIntelligence as SynapticIntelligence
 from .vector_store import VectorStore as VectorStore
 from .visual_memory import Explanation as Explanation
 from .visual_memory import VisualMemory as VisualMemory
