@@ -219,7 +219,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     import time
 
     environment = {**os.environ, "NEURARIUM_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-m", "neurarium", "run", EXAMPLE, "--seeds", "50", "--set", "wait=0.5", "--jobs", "2"]
+    command = [sys.executable, "-m", "neurarium", "run", EXAMPLE, "--seeds", "50", "--set", "wait=0.2", "--jobs", "2"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -34,9 +34,11 @@ class ARMARNN(nn.Module):
         features: module [batch, time, ...] -> [batch, time, in_features], for instance the hidden layers of a trained
             frame classifier; the identity by default.
         edge: what the window sees beyond the ends, "zeros" or "replicate".
+        truncation: frames after which back-propagation through time is cut: no gradient crosses the state between one
+            block of so many frames and the next, while states and outputs stay as they are; None for no cut.
 
     Raises:
-        ValueError: a size below 1, a negative window, an unknown activation or edge.
+        ValueError: a size or ``truncation`` below 1, a negative window, an unknown activation or edge.
     """
 
     def __init__(
@@ -49,8 +51,12 @@ class ARMARNN(nn.Module):
         activation: str = "sigmoid",
         features: nn.Module | None = None,
         edge: str = "zeros",
+        truncation: int | None = None,
     ) -> None:
         super().__init__()
+        if truncation is not None and truncation < 1:
+            raise ValueError(f"truncation must be at least 1 frame, or None for no cut, not {truncation}")
+        self.truncation = truncation
         if min(in_features, hidden_size, out_features) < 1:
             raise ValueError("in_features, hidden_size and out_features must be at least 1")
         if activation not in ACTIVATIONS:
@@ -75,7 +81,12 @@ class ARMARNN(nn.Module):
         self, x: Float[Tensor, "batch time *shape"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch time hidden"]:
         """h_t for every frame; beyond the end of a sequence its last state is held."""
-        h = self.rnn(self.stacked(x, lengths))[0]
+        stacked = self.stacked(x, lengths)
+        blocks, last = [], None
+        for block in stacked.split(self.truncation or max(stacked.shape[1], 1), 1):
+            states, last = self.rnn(block, None if last is None else last.detach())
+            blocks.append(states)
+        h = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
         if lengths is None:
             return h
         held = torch.minimum(torch.arange(h.shape[1], device=h.device), lengths.to(h.device)[:, None] - 1)

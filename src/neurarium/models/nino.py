@@ -180,13 +180,14 @@ class EdgeModulatedMessages(nn.Module):
         """New nodes; ``chunk`` edges at a time, only those of ``share`` if it is given."""
         at_target, at_source = self.pair.weight.chunk(2, dim=1)
         to, from_ = linear(x, at_target, self.pair.bias), linear(x, at_source)  # at the nodes: far fewer than edges
-        every = torch.arange(len(source), device=x.device) if share is None else share.to(x.device)
+        if share is not None:
+            e, source, target = e[:, share], source[share], target[share]
         total = torch.zeros_like(x)
-        for part in every.split(chunk):
-            scale, shift = self.modulation(e if len(part) == e.shape[1] else e[:, part]).chunk(2, dim=-1)
-            message = scale * (to[:, target[part]] + from_[:, source[part]]) + shift
-            total = total.index_add(1, target[part], message.to(total.dtype))
-        degree = torch.bincount(target[every], minlength=x.shape[1]).clamp(min=1)
+        for edges, start, end in zip(e.split(chunk, dim=1), source.split(chunk), target.split(chunk)):
+            scale, shift = self.modulation(edges).chunk(2, dim=-1)
+            message = torch.addcmul(shift, scale, to.index_select(1, end) + from_.index_select(1, start))
+            total = total.index_add(1, end, message)
+        degree = torch.bincount(target, minlength=x.shape[1]).clamp(min=1)
         return self.out(self.update(torch.cat([x, total / degree[:, None]], dim=-1)))
 
 
@@ -212,7 +213,8 @@ class EdgeUpdate(nn.Module):
         target: Int[Tensor, edges],
     ) -> Float[Tensor, "slices edges hidden"]:
         """New edges."""
-        return self.out(silu(self.edge(e) + self.source(x)[:, source] + self.target(x)[:, target]))
+        at_source, at_target = self.source(x).index_select(1, source), self.target(x).index_select(1, target)
+        return self.out(silu(self.edge(e) + at_source + at_target))
 
 
 class BoundNiNo(BoundForecaster):

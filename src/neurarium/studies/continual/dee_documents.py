@@ -193,5 +193,5 @@ STUDY = Study(
         Bars("Images", metric="accuracy_images"),
         Bars("Sounds", metric="accuracy_sounds"),
     ],
-    seeds=(3, 3),
+    seeds=(3, 4),
 )  # fmt: skip

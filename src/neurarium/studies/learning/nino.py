@@ -119,7 +119,7 @@ def train(
 ) -> Iterator[Point]:
     """Train a model, with jumps if there is a predictor; yields how it does every few steps."""
     model.to(data.train.x.device)
-    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), settings.lr)
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), settings.lr, fused=True)
     if predictor is not None:
         period = settings.context * settings.spacing
         optimizer = Nowcaster(optimizer, model, predictor, period=period, max_steps=settings.max_steps)
