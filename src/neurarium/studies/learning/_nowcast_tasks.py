@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import torch
-from torch import nn
-from torch.nn.functional import avg_pool2d
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, cross_entropy
 
 from neurarium.data import Arrays, Split, load
 
@@ -20,10 +21,12 @@ def task_model(family: str, name: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     if family == "fashion":
         return convolutional(3 if name == "other" else 1, (32, 64, 64) if name == "wide" else (16, 32, 32))
-    return convolutional(1, (8, 16)) if name == "other" else classifier((32, 32) if name == "wide" else (16, 16))
+    return convolutional(1, (8, 16)) if name == "other" else classifier((32, 32) if name == "wide" else (16, 16), seed)
 
 
-def classifier(widths: tuple[int, int]) -> nn.Module:
+def classifier(widths: tuple[int, int], seed: int) -> nn.Module:
+    """A network for digits with its initial weights."""
+    torch.manual_seed(seed)
     first, second = widths
     return nn.Sequential(
         nn.Linear(64, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 10)
@@ -48,3 +51,31 @@ def task_data(family: str, name: str) -> Split:
     if family == "digits":
         return split.map_inputs(lambda x: avg_pool2d(x[:, None], 2))
     return split if name == "other" else split.map_inputs(lambda x: x[:, None])
+
+
+def train_together(
+    models: Sequence[nn.Module], data: Split, seeds: Sequence[int], steps: int, batch_size: int, lr: float
+) -> Tensor:
+    """Train classifiers of one shape at once: layers are batched products, and Adam works on each number alone.
+
+    Returns:
+        The flat parameters of each before the first and after every step, [models, 1 + steps, parameters].
+    """
+    stacked = zip(*(model.parameters() for model in models))
+    parameters = [torch.stack(tensors).detach().requires_grad_() for tensors in stacked]
+    layers = list(zip(parameters[::2], parameters[1::2]))
+    optimizer = torch.optim.Adam(parameters, lr, fused=True)
+    orders = [torch.Generator().manual_seed(seed) for seed in seeds]
+    states = [torch.cat([p.detach().flatten(1) for p in parameters], dim=1).cpu()]
+    while len(states) <= steps:
+        epoch = torch.stack([torch.randperm(len(data.train), generator=order) for order in orders])
+        for rows in epoch.split(batch_size, dim=1)[: steps + 1 - len(states)]:
+            hidden = data.train.x[rows]
+            for depth, (weight, bias) in enumerate(layers):
+                hidden = torch.baddbmm(bias[:, None], hidden.relu() if depth else hidden, weight.mT)
+            loss = cross_entropy(hidden.flatten(0, 1), data.train.y[rows].flatten())
+            optimizer.zero_grad()
+            (len(models) * loss).backward()  # a mean over all of them: each model's gradient is its own mean's
+            optimizer.step()
+            states.append(torch.cat([p.detach().flatten(1) for p in parameters], dim=1).cpu())
+    return torch.stack(states, dim=1)

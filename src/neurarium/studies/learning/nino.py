@@ -31,7 +31,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -46,7 +46,14 @@ from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Stud
 from neurarium.learning import Forecast, LinearNowcast, Nowcaster, Predictor, fit_forecaster
 from neurarium.models import BoundForecaster, CausalTransformer, NiNo, WeightNowcast, load_released, neural_graph
 from neurarium.models.nino import BoundNiNo
-from neurarium.studies.learning._nowcast_tasks import TASKS, WIDTHS, classifier, task_data, task_model
+from neurarium.studies.learning._nowcast_tasks import (
+    TASKS,
+    WIDTHS,
+    classifier,
+    task_data,
+    task_model,
+    train_together,
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
     predictor: Predictor | None = None
     if settings.predictor != "none":
         predictor = forecaster(settings, run)
-        unseen = [recorded(settings, 0, run.seed + 500 + number, run.device) for number in range(3)]
+        unseen = recorded(settings, 0, [run.seed + 500 + number for number in range(3)], run.device)
         metrics["prediction_error"] = error(settings, predictor, unseen, run)
     if settings.predictor == "nino":
         draw_graph(run)
@@ -86,7 +93,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
         for jumps in (None, predictor):
             model = task_model(settings.family, name, run.seed)
             start = time.perf_counter()
-            runs.append(list(train(settings, model, data, run.seed, jumps)))
+            runs.append(watched(settings, model, data, run.seed, jumps))
             overhead += time.perf_counter() - start if jumps is not None else start - time.perf_counter()
         plain, jumping = runs
         for point in jumping:
@@ -116,8 +123,8 @@ def speedup(plain: list[Point], jumping: list[Point], loss: str, never: int) -> 
 
 def train(
     settings: Settings, model: nn.Module, data: Split, seed: int, predictor: Predictor | None = None
-) -> Iterator[Point]:
-    """Train a model, with jumps if there is a predictor; yields how it does every few steps."""
+) -> Iterator[int]:
+    """Train a model, with jumps if there is a predictor; yields the number of every step."""
     model.to(data.train.x.device)
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), settings.lr, fused=True)
     if predictor is not None:
@@ -130,23 +137,36 @@ def train(
             optimizer.zero_grad()
             cross_entropy(model(x), y).backward()
         optimizer.step()
+        yield step
+
+
+def watched(settings: Settings, model: nn.Module, data: Split, seed: int, predictor: Predictor | None) -> list[Point]:
+    """Train a model; how it does every few steps."""
+    points = []
+    for step in train(settings, model, data, seed, predictor):
         if step % settings.evaluate_every == 0:
             with torch.no_grad():
                 losses = (cross_entropy(model(part.x), part.y) for part in (data.train[:1000], data.validation))
-                yield Point(step, *map(float, losses))
+                points.append(Point(step, *map(float, losses)))
+    return points
 
 
-def recorded(settings: Settings, number: int, seed: int, device: str) -> Trajectory:
-    """One run of the family, a snapshot at the start and every few steps."""
-    torch.manual_seed(seed)
-    digits = settings.family == "digits"
-    model = (classifier(WIDTHS[number]) if digits else task_model(settings.family, "family", seed)).to(device)
+def recorded(settings: Settings, number: int, seeds: Sequence[int], device: str) -> list[Trajectory]:
+    """Runs of one member of the family, a snapshot at the start and every few steps."""
     data = task_data(settings.family, "family").to(device)
-    snapshots = [parameters_to_vector(model.parameters()).detach().cpu()]
-    every = dataclasses.replace(settings, evaluate_every=settings.spacing)
-    for _ in train(every, model, data, seed):
-        snapshots.append(parameters_to_vector(model.parameters()).detach().cpu())
-    return Trajectory(model, torch.stack(snapshots))
+    if settings.family == "digits":
+        models = [classifier(WIDTHS[number], seed).to(device) for seed in seeds]
+        steps = train_together(models, data, seeds, settings.max_steps, settings.batch_size, settings.lr)
+        return [Trajectory(model, states[:: settings.spacing].clone()) for model, states in zip(models, steps)]
+    runs = []
+    for seed in seeds:
+        model = task_model(settings.family, "family", seed).to(device)
+        states = [parameters_to_vector(model.parameters()).detach().cpu()]
+        for step in train(settings, model, data, seed):
+            if step % settings.spacing == 0:
+                states.append(parameters_to_vector(model.parameters()).detach().cpu())
+        runs.append(Trajectory(model, torch.stack(states)))
+    return runs
 
 
 def forecaster(settings: Settings, run: Run) -> Predictor:
@@ -164,11 +184,10 @@ def forecaster(settings: Settings, run: Run) -> Predictor:
     else:
         network = NiNo(context, horizon, settings.hidden, settings.layers, final_edge_update=True)
         shaped = Shuffled(network) if settings.predictor == "nino-shuffled" else network
-    runs = [
-        recorded(settings, number, run.seed + 1000 * (number + 1) + 10_000 * (again + 1), run.device)
-        for again in run.track(range(settings.runs), "recorded runs of each width")
-        for number in range(settings.widths)
-    ]
+    runs = []
+    for number in run.track(range(settings.widths), "recorded families"):
+        seeds = [run.seed + 1000 * (number + 1) + 10_000 * (again + 1) for again in range(settings.runs)]
+        runs += recorded(settings, number, seeds, run.device)
     losses = fit_forecaster(
         network.to(run.device), TrajectoryDataset(runs, context, horizon), steps=settings.meta_steps,
         learning_rate=settings.meta_rate, slices=settings.slices, bind=shaped.bind,
