@@ -177,7 +177,8 @@ def test_what_is_not_known_is_refused_by_name_or_laid_out_alone(model, words):
         neural_graph(model)
     assert all(word in str(caught.value) for word in words)
     if any(True for _ in model.parameters()):
-        graph = neural_graph(model, fallback="edges-only")
+        with pytest.warns(UserWarning, match="cannot be told"):
+            graph = neural_graph(model, fallback="edges-only")
         states = torch.randn(graph.parameters, 1)
         assert torch.equal(graph.to_vector(graph.to_edges(states)), states)
 

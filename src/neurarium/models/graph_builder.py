@@ -33,6 +33,7 @@ class GraphBuilder:
             self.offsets[id(parameter)] = self.count
             self.count += parameter.numel()
         self.open = set(self.offsets)
+        self.unknown: list[str] = []
         self.tokens: list[Tensor] = []
         self.next_node = 0
         self.sources: list[Tensor] = []
@@ -80,6 +81,8 @@ class GraphBuilder:
         """A tensor nobody knows the neurons of: edges between neurons of its own."""
         places = self.places(parameter)
         if places is not None and places.numel():
+            if places.dim():  # one number for a whole layer belongs to no neuron
+                self.unknown.append(self.names[id(parameter)])
             if places.dim() < 2:
                 self.vector(places.reshape(-1), self.nodes(places.numel()), "bias")
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,7 +39,8 @@ def neural_graph(
     Args:
         module: any network; nothing is run.
         heads: attention heads, where the module itself does not say.
-        fallback: "edges-only" gives every tensor that is not understood edges between neurons of its own.
+        fallback: "edges-only" gives every tensor that is not understood edges between neurons of its own, with a
+            warning that names them.
 
     Raises:
         ValueError: without a fallback, a layer is unknown or does not follow the one before; the message names it.
@@ -50,12 +52,14 @@ def neural_graph(
     layouts.visit(module, None)
     for parameter in module.parameters():
         if parameter.dim() == 0:
-            builder.alone(parameter)  # one number for a whole layer belongs to no neuron
+            builder.alone(parameter)
     remaining = builder.remaining()
     if remaining and fallback is None:
         raise ValueError(f"the neurons of {_some(remaining)} cannot be told; pass fallback='edges-only'")
     for parameter in module.parameters():
         builder.alone(parameter)
+    if builder.unknown:
+        warnings.warn(f"the neurons of {_some(builder.unknown)} cannot be told; each has some of its own", stacklevel=2)
     return builder.graph()
 
 
