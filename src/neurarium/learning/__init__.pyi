@@ -41,9 +41,9 @@ from .nowcasting import Nowcaster as Nowcaster
 from .nowcasting import Predictor as Predictor
 from .nowcasting import horizon_schedule as horizon_schedule
 from .pepita import Pepita as Pepita
+from .piecewise_affine_optim import PAMSGD as PAMSGD
 from .piecewise_affine_optim import PAMAdam as PAMAdam
 from .piecewise_affine_optim import PAMAdamW as PAMAdamW
-from .piecewise_affine_optim import PAMSGD as PAMSGD
 from .primal_dual import PrimalDual as PrimalDual
 from .rule import Backprop as Backprop
 from .rule import LearningRule as LearningRule
