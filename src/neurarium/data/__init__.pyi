@@ -35,6 +35,10 @@ from .text import PairSplit as PairSplit
 from .text import TextSplit as TextSplit
 from .text import load_pairs as load_pairs
 from .text import load_text as load_text
+from .timit import Timit as Timit
+from .timit import TimitSentence as TimitSentence
+from .timit import fold_phone as fold_phone
+from .timit import load_timit as load_timit
 from .trajectories import Trajectory as Trajectory
 from .trajectories import TrajectoryDataset as TrajectoryDataset
 from .trajectories import TrajectoryRecorder as TrajectoryRecorder
