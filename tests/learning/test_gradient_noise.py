@@ -156,10 +156,17 @@ def test_what_does_not_fit_is_refused():
     embedding(torch.tensor([1])).sum().backward()
     with pytest.raises(ValueError, match="sparse=False"):
         GradientNoise()(embedding.parameters())
-    broken = flat_parameter(3)
-    broken.grad[0] = math.nan
-    with pytest.warns(UserWarning, match="norm is nan"):
-        GradientNoise(max_norm=1.0)([broken])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_named_and_spoils_no_other(value):
+    sound, broken = flat_parameter(4), flat_parameter(3)
+    sound.grad.fill_(2.0)
+    broken.grad[0] = value
+    with pytest.warns(UserWarning, match=rf"norm is {value} at step 0 \(gradient 1, of shape \(3,\)\)"):
+        GradientNoise(eta=0.0, max_norm=1.0)([sound, broken])
+    assert sound.grad.tolist() == [2.0] * 4
+    assert broken.grad[1:].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("init", ["simple", "he", "sussillo"])

@@ -111,28 +111,34 @@ class GradientNoise:
 
     @torch.no_grad()
     def _apply(self, groups: list[tuple[list[nn.Parameter], float | None]]) -> None:
-        gradients = [p.grad for parameters, _ in groups for p in parameters if p.grad is not None]
-        if any(g.is_sparse for g in gradients):
+        everything = [p for parameters, _ in groups for p in parameters]
+        if any(p.grad is not None and p.grad.is_sparse for p in everything):
             raise ValueError("gradient noise needs dense gradients: make the embedding with sparse=False")
         if self.order == "after_clip":
-            self._clip(gradients)
+            self._clip(everything)
         if self.active is None or self.active(self.step):
             for parameters, eta in groups:
                 scale = self.sigma(self.step, eta)
                 if scale and parameters:
                     self._add(parameters, scale)
         if self.order == "before_clip":
-            self._clip(gradients)
+            self._clip(everything)
         self.step += 1
 
-    def _clip(self, gradients: list[Tensor]) -> None:
-        if self.max_norm is None or not gradients:
+    def _clip(self, parameters: list[nn.Parameter]) -> None:
+        if self.max_norm is None or not parameters:
             return
+        gradients = [p.grad for p in parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
-            warnings.warn(f"the gradient's norm is {float(norm)} at step {self.step}; it is passed on", stacklevel=3)
-        # equal to torch's clip_grad_norm_, which wants parameters
-        torch._foreach_mul_(gradients, torch.clamp(self.max_norm / (norm + 1e-6), max=1.0))
+        if torch.isfinite(norm):
+            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
+            return
+        # Scaling by 1 / nan or 1 / inf would spoil all the others.
+        place = next((i for i, g in enumerate(gradients) if not g.isfinite().all()), None)
+        which = "" if place is None else f" (gradient {place}, of shape {tuple(gradients[place].shape)})"
+        warnings.warn(
+            f"the gradient's norm is {float(norm)} at step {self.step}{which}; it is passed on as it is", stacklevel=3
+        )
 
     def _add(self, parameters: list[nn.Parameter], scale: float) -> None:
         """One draw for all gradients of a type, into a buffer that is used again."""
