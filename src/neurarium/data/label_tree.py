@@ -15,7 +15,8 @@ class LabelTree:
 
     Args:
         verticals: vertical -> names of its classes.
-        parents: class -> the classes of the same vertical that contain it ("blackbird" -> ["perching bird", "bird"]).
+        parents: class -> the classes of the same vertical that contain it, directly or not: from
+            ``{"blackbird": ["perching bird"], "perching bird": ["bird"]}`` follows that a blackbird is a bird.
 
     Attributes:
         classes: all class names in output order.
@@ -23,7 +24,7 @@ class LabelTree:
         vertical_of: [classes], the vertical's number of every class.
 
     Raises:
-        DataError: an empty vertical, a class in two, a parent that is unknown or elsewhere.
+        DataError: an empty vertical, a class in two, a parent that is unknown or elsewhere, a class within itself.
     """
 
     def __init__(
@@ -44,13 +45,17 @@ class LabelTree:
                 place[name] = vertical
                 self.classes.append(name)
         self.index = {name: i for i, name in enumerate(self.classes)}
-        self.vertical_of = torch.tensor([self.names.index(place[name]) for name in self.classes])
-        self._expand = torch.eye(len(self.classes))
-        for name, above in (parents or {}).items():
+        self.vertical_of = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
+        parents = parents or {}
+        for name, above in parents.items():
             for parent in above:
                 if name not in place or place.get(parent) != place[name]:
                     raise DataError(f"parent {parent!r} of {name!r} is not a class of the same vertical")
-                self._expand[self.index[name], self.index[parent]] = 1
+        lines = [_line(name, parents) for name in self.classes]
+        most = max(map(len, lines))
+        # the class itself fills up the shorter lines
+        self._lines = torch.tensor([[self.index[c] for c in line + line[:1] * (most - len(line))] for line in lines])
+        self._lengths = torch.tensor([len(line) for line in lines])
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -62,8 +67,29 @@ class LabelTree:
 
     def expand(self, y: Tensor) -> Tensor:
         """Class indices [batch] as multi-hot targets [batch, classes], a class and all that contain it."""
-        return self._expand.to(y.device)[y]
+        return torch.zeros(len(y), len(self), device=y.device).scatter_(1, self.lines(y)[0], 1)
+
+    def lines(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without an entry per class: a class and all that contain it, and which entries count.
+
+        Returns:
+            Class indices [batch, most], and whether they count [batch, most]: shorter lines repeat the class itself.
+        """
+        lines = self._lines.to(y.device)[y]
+        return lines, torch.arange(lines.shape[1], device=y.device) < self._lengths.to(y.device)[y, None]
 
     def vertical(self, y: Tensor) -> Tensor:
         """The vertical's number of every label, [batch]."""
         return self.vertical_of.to(y.device)[y]
+
+
+def _line(name: str, parents: Mapping[str, Sequence[str]]) -> list[str]:
+    """A class and all that contain it, each once."""
+    line = [name]
+    for member in line:  # grows while it is read
+        for parent in parents.get(member, ()):
+            if parent == name:
+                raise DataError(f"class {name!r} is among the classes that contain it")
+            if parent not in line:
+                line.append(parent)
+    return line
