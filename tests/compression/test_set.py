@@ -27,8 +27,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def layer(seed: int = 0, density: float = 0.1) -> SparseLinear:
-    return SparseLinear(40, 30, density, generator=seeded(seed))
+def layer(seed: int = 0, density: float = 0.1, storage: str = "csr") -> SparseLinear:
+    return SparseLinear(40, 30, density, storage=storage, generator=seeded(seed))
 
 
 def as_mapping(values: Tensor, places: Tensor) -> dict[int, float]:
@@ -40,6 +40,8 @@ def test_weakest_of_each_sign_go() -> None:
     torch.testing.assert_close(values[strongest(values, 0.5)], torch.tensor([0.9, 1.0, -0.9, -1.0]))
     assert (~strongest(values, 0.25)).nonzero().flatten().tolist() == [0, 4]
     assert strongest(torch.tensor([0.0, 2.0, -1.0]), 0.1).tolist() == [False, True, True]
+    equal = torch.tensor([2.0, 1.0, 1.0, -3.0, 1.0, -3.0])
+    assert strongest(equal, 0.5).tolist() == [True, False, False, False, True, True], "equal ones go in their order"
 
 
 def test_counts_hold_and_signs_lose_their_share() -> None:
@@ -100,8 +102,9 @@ def test_the_optimizers_memory_moves_with_the_connections(kind: str) -> None:
         step()
 
 
-def test_masked_dense_weights_evolve_in_the_same_way() -> None:
-    sparse = layer()
+@pytest.mark.parametrize("storage", ["csr", "mask"])
+def test_masked_dense_weights_evolve_in_the_same_way(storage: str) -> None:
+    sparse = layer(storage=storage)
     dense = sparse.to_linear()
     masks = Masks({"weight": dense.weight})
     masks.keep({"weight": dense.weight != 0})

@@ -8,9 +8,11 @@ from neurarium.compression import account
 from neurarium.layers import SparseLinear, sparsify
 
 
-def test_forward_and_gradients_are_the_masked_dense_layers() -> None:
+@pytest.mark.parametrize("storage", ["csr", "mask"])
+def test_forward_and_gradients_are_the_masked_dense_layers(storage: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    sparse = SparseLinear(30, 11, density=0.15, generator=generator, dtype=torch.float64)
+    sparse = SparseLinear(30, 11, density=0.15, storage=storage, generator=generator, dtype=torch.float64)
+    assert sparse.stores == storage
     dense = sparse.to_linear()
     x = torch.randn(2, 7, 30, dtype=torch.float64, generator=generator, requires_grad=True)
     twin = x.detach().clone().requires_grad_()
@@ -24,8 +26,10 @@ def test_forward_and_gradients_are_the_masked_dense_layers() -> None:
     assert sparse.values.grad.shape == (round(0.15 * 330),)
 
 
-def test_gradcheck() -> None:
-    layer = SparseLinear(5, 4, density=0.4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+@pytest.mark.parametrize("storage", ["csr", "mask"])
+def test_gradcheck(storage: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = SparseLinear(5, 4, density=0.4, storage=storage, generator=generator, dtype=torch.float64)
     x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
 
     def forward(x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -34,15 +38,17 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(forward, (x, layer.values, layer.bias))
 
 
-def test_round_trip_with_empty_rows_and_columns() -> None:
+@pytest.mark.parametrize("storage", ["csr", "mask"])
+def test_round_trip_with_empty_rows_and_columns(storage: str) -> None:
     dense = nn.Linear(6, 5)
     with torch.no_grad():
         dense.weight.mul_(torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) < 0.3)
         dense.weight[2] = 0
         dense.weight[:, 4] = 0
-    sparse = SparseLinear.from_linear(dense)
+    sparse = SparseLinear.from_linear(dense, storage=storage)
     assert torch.equal(sparse.to_linear().weight, dense.weight)
     x = torch.randn(4, 6)
+    torch.testing.assert_close(sparse(x[0]), dense(x[0]))
     torch.testing.assert_close(sparse(x), dense(x))
     assert sparse(torch.randn(0, 6)).shape == (0, 5)
     assert sparse.density == pytest.approx(int(dense.weight.count_nonzero()) / 30)
@@ -58,13 +64,14 @@ def test_a_mask_keeps_weights_that_are_zero_now() -> None:
     assert torch.equal(sparse.values.grad, torch.ones(2))
 
 
-def test_a_checkpoint_of_another_density_and_pattern_loads() -> None:
-    saved = SparseLinear(10, 8, density=0.3)
+@pytest.mark.parametrize("storage", ["csr", "mask"])
+def test_a_checkpoint_of_another_density_and_pattern_loads(storage: str) -> None:
+    saved = SparseLinear(10, 8, density=0.3, storage=storage)
     x = torch.randn(3, 10)
     for density in (0.3, 0.1):
-        other = SparseLinear(10, 8, density=density)
+        other = SparseLinear(10, 8, density=density, storage=storage)
         parameter = other.values
-        other(x.clone().requires_grad_()).sum().backward()  # builds the transposed pattern of the old values
+        other(x.clone().requires_grad_()).sum().backward()  # derives from the old pattern
         other.zero_grad()
         other.load_state_dict(saved.state_dict())
         assert other.values is parameter
@@ -78,7 +85,7 @@ def test_sparsify_stores_and_counts_less() -> None:
     model = nn.Sequential(nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 10))
     with torch.no_grad():
         model[0].weight.mul_(torch.rand(100, 200, generator=torch.Generator().manual_seed(0)) < 0.05)
-    sparse = sparsify(model)
+    sparse = sparsify(model, storage="csr")
     assert isinstance(sparse[0], SparseLinear)
     assert type(sparse[2]) is nn.Linear
     x = torch.randn(5, 200)
@@ -91,7 +98,22 @@ def test_sparsify_stores_and_counts_less() -> None:
         sparsify(nn.Sequential(nn.Linear(4, 4)))
 
 
+def test_storage_follows_size_and_density() -> None:
+    chosen = {
+        (256, 0.05): "csr", (256, 0.15): "csr", (256, 0.2): "mask", (255, 0.05): "mask",
+    }  # fmt: skip
+    for (width, density), storage in chosen.items():
+        layer = SparseLinear(width, 256, density)
+        assert layer.stores == storage
+        assert f"storage={storage}" in repr(layer)
+    whole = SparseLinear(8, 5, density=1.0)
+    x = torch.randn(3, 8)
+    assert torch.equal(whole(x), whole.to_linear()(x)), "with all of its weights it is the dense layer"
+
+
 def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="storage must be one of auto, csr, mask, not 'dense'"):
+        SparseLinear(4, 4, storage="dense")
     with pytest.raises(ValueError, match="density"):
         SparseLinear(4, 4, density=0.0)
     with pytest.raises(ValueError, match="at least one"):

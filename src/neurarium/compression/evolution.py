@@ -157,9 +157,14 @@ def strongest(values: Tensor, zeta: float) -> Tensor:
     Signs are ranked apart (the k-th smallest of each is the threshold), equal values in their order.
     """
     keep = values != 0
-    for places in ((values > 0).nonzero().squeeze(1), (values < 0).nonzero().squeeze(1)):
-        weakest = torch.sort(values[places].abs(), stable=True).indices[: int(zeta * len(places))]
-        keep[places[weakest]] = False
+    for signed in (values, -values):
+        positive = signed > 0
+        count = int(zeta * int(positive.sum()))
+        if count == 0:
+            continue
+        threshold = signed[positive].kthvalue(count).values
+        weaker, tied = positive & (signed < threshold), signed == threshold
+        keep &= ~weaker & ~(tied & (tied.cumsum(0) <= count - weaker.sum()))
     return keep
 
 
