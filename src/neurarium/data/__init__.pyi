@@ -21,6 +21,7 @@ from .recordings import Recordings as Recordings
 from .recordings import load_audio as load_audio
 from .recordings import load_omniglot as load_omniglot
 from .splitting import split_arrays as split_arrays
+from .stories import two_fact_stories as two_fact_stories
 from .streams import permuted_square as permuted_square
 from .streams import permuted_stream as permuted_stream
 from .streams import rotated_stream as rotated_stream

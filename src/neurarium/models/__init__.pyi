@@ -24,6 +24,7 @@ from .frozen_encoder import FrozenEncoder as FrozenEncoder
 from .graph_layouts import neural_graph as neural_graph
 from .mamba_classifier import MambaClassifier as MambaClassifier
 from .mamba_classifier import mamba_ladder as mamba_ladder
+from .memory_network import MemoryNetwork as MemoryNetwork
 from .neuron_graph import NeuralGraph as NeuralGraph
 from .nino import NiNo as NiNo
 from .nino import load_released as load_released

@@ -12,28 +12,36 @@ about lr * sqrt(eta * sum_t (1 + t)^-0.55), 0.72 * sqrt(eta) in these 1,200 step
 that signals need to pass 20 layers of 50. At 0.3, in the paper's grid, it ends at 0.4 and ruins every arm, the good one
 included.
 
-Left out: the memory network on stories, the neural GPU and the neural programmer, whose data are not to be had.
-Paper: all of MNIST, 60 epochs at a rate of 0.01; give ``--seeds 40`` for the paper's number of runs.
+The second kind of network is the end-to-end memory network: 2 hops of width 20 learn from 1,000 made stories of 8
+sentences to answer questions that take two of them (Adam at 0.01, batches of 32, 30 epochs, eta 0.01). Rates from 0.001
+to 0.03 were tried on seed 100: without noise they all end with about 60 % wrong.
+
+Left out: the neural GPU, the neural programmer and the neural random-access machine, whose code and data are not to be
+had. Paper: all of MNIST, 60 epochs at a rate of 0.01, and 10,000 stories; give ``--seeds 40`` for the paper's number of
+runs.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from neurarium.data import Batches, load
+from neurarium.data import Batches, load, two_fact_stories
 from neurarium.lab import Bars, Claim, Curve, Metrics, Paper, Run, Study, all_of, difference, value
 from neurarium.learning import Backprop, GradientNoise
-from neurarium.models import plain_mlp
-from neurarium.training import evaluate
+from neurarium.models import MemoryNetwork, plain_mlp
+from neurarium.training import evaluate, fit
 
 
 @dataclass(frozen=True)
 class Settings:
+    """``eta`` and ``gamma`` are the noise's; ``clip`` is the largest norm of the gradient."""
+
+    task: Literal["images", "stories"] = "images"
     init: Literal["zero", "simple", "he", "sussillo"] = "zero"
     eta: float = 0.0
     gamma: float = 0.55
@@ -49,6 +57,27 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """A deep network on images, or a memory network on stories."""
+    return images(settings, run) if settings.task == "images" else stories(settings, run)
+
+
+def stories(settings: Settings, run: Run) -> Metrics:
+    """Share of the questions about new stories that a memory network answers wrongly."""
+    split = two_fact_stories(settings.train, settings.test, seed=run.seed).to(run.device)
+    model = MemoryNetwork(len(split.classes)).to(run.device)
+    rule = Backprop(model, cross_entropy)
+    optimizer = torch.optim.Adam(model.parameters(), settings.lr)
+    GradientNoise(settings.eta, settings.gamma, max_norm=settings.clip).attach(optimizer)
+    batches = Batches(split.train, settings.batch_size, shuffle=True, seed=run.seed)
+    for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
+        loss = fit(rule, batches, optimizer)[0]
+        error = 1 - evaluate(model, Batches(split.test, 1000))
+        run.record(story_epoch=epoch, error=error)
+    return {"error": error, "story_loss": loss}
+
+
+def images(settings: Settings, run: Run) -> Metrics:
+    """Accuracy of a deep plain network, and whether it ever started to learn."""
     split = load(settings.data).scaled().flat().to(run.device)
     train, test = split.train[: settings.train], split.test[: settings.test]
     model = plain_mlp(
@@ -78,6 +107,21 @@ def trial(settings: Settings, run: Run) -> Metrics:
     return {"accuracy": accuracy, "best_accuracy": best, "train_loss": loss, "started": started}
 
 
+STORIES = Settings("stories", train=1_000, test=1_000, epochs=30, batch_size=32, lr=0.01)
+
+
+def smoke(settings: Settings) -> Settings:
+    """Seconds."""
+    return replace(settings, train=300, test=200, depth=4, epochs=1)
+
+
+def paper(settings: Settings) -> Settings:
+    """The paper's sizes."""
+    if settings.task == "stories":
+        return replace(settings, train=10_000)
+    return replace(settings, data="mnist", train=60_000, test=10_000, epochs=60, lr=0.01)
+
+
 STUDY = Study(
     paper=Paper(
         "Adding Gradient Noise Improves Learning for Very Deep Networks", "Neelakantan et al.", 2015, "1511.06807"
@@ -92,12 +136,10 @@ STUDY = Study(
         "simple+dropout": Settings(init="simple", dropout=0.5),
         "he": Settings(init="he"),
         "he+noise": Settings(init="he", eta=0.01),
+        "stories": STORIES,
+        "stories+noise": replace(STORIES, eta=0.01),
     },
-    scales={
-        "smoke": {"train": 300, "test": 200, "depth": 4, "epochs": 1},
-        "small": {},
-        "paper": {"data": "mnist", "train": 60_000, "test": 10_000, "epochs": 60, "lr": 0.01},
-    },
+    scales={"smoke": smoke, "small": {}, "paper": paper},
     claims=[
         Claim(
             "from all zeros, nothing is learnt without noise", "Table 1, row 3",
@@ -115,9 +157,14 @@ STUDY = Study(
             "from a good initialisation, noise changes nothing", "Table 1, last row",
             abs(difference("accuracy", "he+noise", "he")) < 0.03,
         ),
+        Claim(
+            "a memory network answers no worse with noise", "experiments with memory networks",
+            difference("error", "stories+noise", "stories") < 0.02,
+        ),
     ],
     figures=[
         Curve("Noise starts what zero weights cannot: test accuracy of every run", x="epoch", y="accuracy"),
+        Curve("Questions that take two facts: share of wrong answers", x="story_epoch", y="error"),
         Bars("Final test accuracy", metric="accuracy"),
         Curve(
             "The data gradient awakes under the noise", arms=("zero", "zero+noise"), x="step", y="gradient_norm",
