@@ -64,6 +64,42 @@ def test_state_of_an_optimizer_attached_from_the_start_stays_zero_too() -> None:
     assert float(moments["exp_avg_sq"][~masks["0.weight"]].max()) == 0.0
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Adadelta", "Adagrad", "ASGD", "NAdam", "Rprop", "Muon", "LBFGS"])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_closure_sees_the_sparse_network_alone(name: str, before: int) -> None:
+    model = nn.Sequential(nn.Linear(12, 9, bias=False), nn.ReLU(), nn.Linear(9, 4, bias=False))
+    with torch.no_grad():
+        for weight, known in zip(model.parameters(), (network()[0].weight, network()[2].weight)):
+            weight.copy_(known)
+    x = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
+    y = x[:, :4].argmax(1)
+    masks = Masks(prunable(model))
+    largest_pruned, losses = [], []
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        largest_pruned.append(max(float(w.detach()[~masks[n]].abs().sum()) for n, w in masks.targets.items()))
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        losses.append(loss.item())
+        return losses[-1]
+
+    options = {"line_search_fn": "strong_wolfe"} if name == "LBFGS" else {"lr": 1e-2}
+    optimizer = getattr(torch.optim, name)(model.parameters(), **options)
+    for _ in range(before):  # what the optimizer remembers of the whole network
+        optimizer.step(closure)
+    masks.keep(half(masks))
+    masks.attach(optimizer)
+    start = len(losses)
+    for number in range(20):
+        optimizer.step(closure=closure) if number % 2 else optimizer.step(closure)
+    assert set(largest_pruned[start:]) == {0.0}
+    assert all(not bool(weight.detach()[~masks[n]].any()) for n, weight in masks.targets.items())
+    assert losses[-1] < losses[start]
+    if name == "Adam" and not before:
+        assert not bool(optimizer.state[model[0].weight]["exp_avg"][~masks["0.weight"]].any())
+
+
 def test_close_takes_the_hooks_off() -> None:
     model = network()
     masks = Masks(prunable(model))

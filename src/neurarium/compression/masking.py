@@ -146,7 +146,8 @@ class Masks(nn.Module):
 
         Before a step the gradients are masked, so that momenta and second moments of pruned weights stay zero; after
         it the weights are, so that nothing else (a momentum from before, a proximal term) brings them back. Weights
-        are masked at once, too. The cost is two multiplications per weight and step.
+        are masked at once, too. The cost is two multiplications per weight and step. An optimizer that asks a closure
+        for the loss (L-BFGS does so many times in a step) gets masked weights and gradients from every call of it.
 
         Returns:
             What takes the hooks off again: call its ``close()`` or use it in a ``with`` statement.
@@ -161,9 +162,26 @@ class Masks(nn.Module):
             )
         self.zero_weights()
         hooks = ExitStack()
-        hooks.callback(optimizer.register_step_pre_hook(lambda *_: self.zero_gradients()).remove)
+        hooks.callback(optimizer.register_step_pre_hook(self._before_step).remove)
         hooks.callback(optimizer.register_step_post_hook(lambda *_: self.zero_weights()).remove)
         return hooks
+
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Mask the gradients there are, and those that a closure is going to make."""
+        self.zero_gradients()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first is the optimizer
+        if closure is None:
+            return None
+
+        def held() -> Any:
+            self.zero_weights()
+            loss = closure()
+            self.zero_gradients()
+            return loss
+
+        return (args[0], held, *args[2:]), {key: value for key, value in kwargs.items() if key != "closure"}
 
     def extra_repr(self) -> str:
         return f"{len(self)} weights, density={self.density:.4f}"
