@@ -1,6 +1,7 @@
 """The ensemble of experts: what a batch may change, what it computes, and what its parts reduce to."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -72,6 +73,46 @@ def test_gradients_are_those_of_the_papers_loss():
     found = (learner.moments[0] - 0.9 * mean) / 0.1
     assert torch.allclose(found, keys.grad, rtol=1e-3, atol=1e-4 * float(keys.grad.abs().max()))
     assert not torch.equal(old_keys, learner.keys)
+
+
+def test_keys_are_stepped_as_torchs_adam_does():
+    learner = ensemble(key_lr=1e-2, cutoff=0.0, eps=0.1)
+    keys = torch.nn.Parameter(learner.keys.clone())
+    fresh = ensemble(key_lr=1e-2, cutoff=0.0, eps=0.1)
+    fresh.keys, fresh.moments, fresh.key_steps = (
+        keys.detach().clone(),
+        torch.zeros_like(fresh.moments),
+        0 * fresh.key_steps,
+    )
+    adam = torch.optim.Adam([keys], 1e-2)
+    for seed in range(4):  # batches of three classes count as one step each
+        before = fresh.moments[0].clone()
+        fresh.observe(features(seed=seed), torch.arange(30) % 3)
+        keys.grad = (fresh.moments[0] - 0.9 * before) / 0.1
+        adam.step()
+        assert torch.allclose(fresh.keys, keys, atol=1e-5)
+
+
+def test_first_weights_and_biases_are_of_the_size_of_a_linear_layers():
+    learner = DifferentiableEnsemble(num_experts=400, k=3, lr=1e-9, generator=torch.Generator().manual_seed(0))
+    learner.observe(features(2, 50), torch.tensor([0, 1]))
+    w, b = learner.weight * 50**0.5, learner.bias * 50**0.5
+    assert 1.9 < float(w.abs().max()) <= 2 + 1e-5
+    assert float(w.std()) == pytest.approx(0.8796, abs=0.01)  # of a normal cut at two deviations
+    assert float((w.abs() > 1.99).double().mean()) < 0.005  # cut, not clamped
+    assert 0.95 < float(b.abs().max()) <= 1 + 1e-5
+    assert float(b.std()) == pytest.approx(3**-0.5, abs=0.02)
+
+
+def test_an_encoder_that_was_to_train_is_frozen_with_a_warning():
+    net = torch.nn.Linear(12, 6)
+    with pytest.warns(UserWarning, match="frozen from here on"):
+        DifferentiableEnsemble(net, num_experts=8, k=3)
+    assert not net.weight.requires_grad
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DifferentiableEnsemble(torch.nn.Linear(12, 6).eval(), num_experts=8, k=3)
+        DifferentiableEnsemble(num_experts=8, k=3)
 
 
 def test_hard_gate_is_the_soft_one_at_zero_entropy():

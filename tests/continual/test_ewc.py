@@ -1,6 +1,7 @@
 """Elastic weight consolidation, its baselines and the contract of strategies."""
 
 import copy
+import gc
 import warnings
 
 import pytest
@@ -148,7 +149,8 @@ def test_implicit_step_is_the_proximal_one_and_stays_finite_at_any_strength():
 
 def test_warns_once_where_the_explicit_step_would_diverge():
     ewc, arrays = EWC(mlp(), strength=1e6, fisher="exact"), tasks(1)[0]
-    ewc.attach(torch.optim.SGD(ewc.model.parameters(), lr=0.1))
+    steep = torch.optim.SGD(ewc.model.parameters(), lr=0.1)
+    ewc.attach(steep)
     with pytest.warns(RuntimeWarning, match="implicit=True"):
         ewc.end_task(Batches(arrays, 16))
     calm = EWC(mlp(), strength=1e6, fisher="exact", normalize=True)
@@ -160,10 +162,19 @@ def test_warns_once_where_the_explicit_step_would_diverge():
             (EWC(mlp(), strength=1.0, fisher="exact"), torch.optim.SGD),
             (EWC(mlp(), strength=1e6, fisher="exact"), torch.optim.Adam),
         ):
-            strategy.attach(optimizer(strategy.model.parameters(), lr=0.1))
+            held = optimizer(strategy.model.parameters(), lr=0.1)
+            strategy.attach(held)
             strategy.end_task(Batches(arrays, 16))
         calm.end_task(Batches(arrays, 16))
     assert calm.springs.largest() == 1
+
+
+def test_optimizers_of_past_tasks_are_not_kept():
+    ewc = EWC(mlp())
+    for _ in range(3):
+        ewc.attach(torch.optim.SGD(ewc.model.parameters(), lr=0.1))
+    gc.collect()
+    assert len(ewc._optimizers) == 0
 
 
 class Heads(nn.Module):

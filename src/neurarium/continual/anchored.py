@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -55,7 +56,8 @@ class AnchoredStrategy(Strategy, ABC):
             raise ValueError("decay is for mode='online'; separate springs keep their strength")
         self.strength, self.mode, self.decay, self.implicit = strength, mode, decay, implicit
         self.springs = QuadraticPenalty()
-        self._optimizers: list[torch.optim.Optimizer] = []
+        # Weak: a stream makes a new optimizer for every task, and the old ones must not pile up with their states.
+        self._optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self._warned = False
 
     @abstractmethod
@@ -118,7 +120,7 @@ class AnchoredStrategy(Strategy, ABC):
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in held for p in self.model.parameters()):
             raise ValueError("optimizer holds none of the model's parameters, so there is nothing to attach to")
-        self._optimizers.append(optimizer)
+        self._optimizers.add(optimizer)
         self._warn_if_unstable()
         return optimizer.register_step_post_hook(self._proximal_step) if self.implicit else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,9 @@ class DifferentiableEnsemble(Strategy):
         center: subtract the running mean of the features before cosines are taken, for features that all point one way.
         generator: of keys and first weights; torch's global state by default.
 
+    Warns:
+        UserWarning: the encoder is in training mode with parameters that require gradients; it will not train.
+
     Raises:
         ValueError: an argument out of range.
     """
@@ -54,6 +58,7 @@ class DifferentiableEnsemble(Strategy):
     bias: Tensor
     keys: Tensor
     moments: Tensor
+    key_steps: Tensor
     mean: Tensor
     seen: Tensor
     batches: Tensor
@@ -77,6 +82,9 @@ class DifferentiableEnsemble(Strategy):
         center: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
+        training = isinstance(encoder, nn.Module) and not isinstance(encoder, FrozenEncoder) and encoder.training
+        if training and any(p.requires_grad for p in encoder.parameters()):  # type: ignore[union-attr]
+            warnings.warn("encoder was set to train: it is frozen from here on", stacklevel=2)
         super().__init__(encoder if isinstance(encoder, FrozenEncoder) else FrozenEncoder(encoder))
         if gate not in GATES:
             raise ValueError(f"gate must be one of {', '.join(GATES)}, not {gate!r}")
@@ -94,6 +102,7 @@ class DifferentiableEnsemble(Strategy):
         self.register_buffer("bias", torch.empty(num_experts, 0))
         self.register_buffer("keys", torch.empty(num_experts, 0))
         self.register_buffer("moments", torch.zeros(2, num_experts, 0))  # Adam's, of the keys
+        self.register_buffer("key_steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(0))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches", torch.zeros(0, dtype=torch.int64))
@@ -152,7 +161,8 @@ class DifferentiableEnsemble(Strategy):
 
     def _step_keys(self, gradient: Tensor) -> None:
         """Adam with its usual constants; its moments are buffers, so that a checkpoint has them."""
-        steps = int(self.batches.sum())
+        self.key_steps += 1
+        steps = int(self.key_steps)
         self.moments[0].lerp_(gradient, 0.1)
         self.moments[1].lerp_(gradient.square(), 0.001)
         corrected = (self.moments[1] / (1 - 0.999**steps)).sqrt() + 1e-8
@@ -172,16 +182,22 @@ class DifferentiableEnsemble(Strategy):
             self.weight = z.new_empty(self.num_experts, 0, features)
         new = high + 1 - self.weight.shape[1]
         if new > 0:
-            features = z.shape[1]
-            rows = self._normal(z, self.num_experts, new, features).clamp(-2, 2) / features**0.5
-            drawn = self._normal(z, self.num_experts, new).clamp(-1, 1) / features**0.5
+            rows, offsets = self._fresh(z, new)
             self.weight = torch.cat([self.weight, rows], 1)
-            self.bias = torch.cat([self.bias.to(z), drawn], 1)
+            self.bias = torch.cat([self.bias.to(z), offsets], 1)
             self.batches = torch.cat([self.batches, self.batches.new_zeros(new)])
             self.routed = torch.cat([self.routed, self.routed.new_zeros(new, self.num_experts)])
 
     def _normal(self, like: Tensor, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator).to(like)
+
+    def _fresh(self, like: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """First weights (normal, cut at two deviations) and biases (uniform) of classes, both of size 1/sqrt(D)."""
+        features = self.keys.shape[1]
+        rows = torch.empty(self.num_experts, classes, features)
+        nn.init.trunc_normal_(rows, generator=self.generator)
+        offsets = 2 * torch.rand(self.num_experts, classes, generator=self.generator) - 1
+        return rows.to(like) / features**0.5, offsets.to(like) / features**0.5
 
     @torch.no_grad()
     def forget_class(self, label: int) -> None:
@@ -192,9 +208,8 @@ class DifferentiableEnsemble(Strategy):
         """
         if not (0 <= label < len(self.batches) and self.batches[label]):
             raise ValueError(f"class {label} was never observed")
-        fresh = self._normal(self.weight, self.num_experts, self.weight.shape[2]).clamp(-2, 2)
-        self.weight[:, label] = fresh / self.weight.shape[2] ** 0.5
-        self.bias[:, label] = 0
+        rows, offsets = self._fresh(self.weight, 1)
+        self.weight[:, label], self.bias[:, label] = rows[:, 0], offsets[:, 0]
         self.batches[label], self.routed[label] = 0, 0
 
     # Predicting
