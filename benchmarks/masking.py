@@ -1,7 +1,8 @@
 """Cost of holding a mask through training, and of training the kept weights alone.
 
 LeNet-300-100, batches of 60, Adam: unmasked, with our step hooks, with `torch.nn.utils.prune` (which multiplies weight
-and mask in every forward pass), and as `SparseLinear`. Repetitions are interleaved; medians are printed.
+and mask in every forward pass), and as `SparseLinear`. Repetitions are interleaved; medians of processor time are
+printed.
 """
 
 from __future__ import annotations
@@ -72,10 +73,10 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(REPETITIONS):
             for name, step in steps.items():
-                start = time.perf_counter()
+                start = time.process_time()
                 for _ in range(STEPS):
                     step()
-                times[name].append((time.perf_counter() - start) / STEPS)
+                times[name].append((time.process_time() - start) / STEPS)
         median = {name: statistics.median(values) for name, values in times.items()}
         print(f"{density:.0%} of the weights kept, {STEPS} steps a repetition, {REPETITIONS} repetitions")
         for name, seconds in median.items():

@@ -1,9 +1,10 @@
-"""Cost of a sparse layer that rewires itself: training step, memory and evolution at width 2,048.
+"""Cost of a sparse layer that rewires itself: training steps and evolutions, memory, and which product is faster where.
 
-A training step (forward, gradients of inputs and weights, SGD with momentum) of one layer at several densities against
-the dense layer and against the dense layer with a mask held; bytes of parameters, gradients and momenta; and one
-evolution against the same on a `scipy.sparse.lil_matrix`, entry by entry, as published code does it. Repetitions are
-interleaved; medians are printed.
+A training step (forward, gradients of inputs and weights, SGD with momentum) of a layer of width 2,048 at several
+densities against the dense layer and against the dense layer with a mask held, with an evolution after every hundred
+steps counted in; bytes of parameters, gradients and momenta; one evolution against the same on a
+`scipy.sparse.lil_matrix`, entry by entry, as published code does it. Then the two ways a `SparseLinear` multiplies, at
+other widths. One core; repetitions are interleaved; medians of processor time are printed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from neurarium.compression import Masks, SparseEvolution
 from neurarium.layers import SparseLinear
 
 WIDTH, BATCH, REPETITIONS, DENSITIES = 2048, 100, 9, (0.05, 0.02, 0.01)
+EPOCH = 100  # steps between evolutions
+WIDTHS, WAYS = (64, 128, 256, 512, 1024), (0.2, 0.1, 0.05, 0.01)
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
@@ -30,7 +34,8 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 
 def stepper(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """A function that takes one training step."""
-    x = torch.randn(BATCH, WIDTH, requires_grad=True)
+    width = model.bias.shape[0]
+    x = torch.randn(BATCH, width, requires_grad=True)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -63,16 +68,16 @@ def evolve_entry_by_entry(matrix: lil_matrix, zeta: float = 0.3) -> None:
             grown += 1
 
 
-def timed(contestants: dict[str, Callable[[], object]], repetitions: int = REPETITIONS) -> dict[str, float]:
+def timed(contestants: dict[Any, Callable[[], object]], repetitions: int = REPETITIONS) -> dict[Any, float]:
     """Median milliseconds of each, repetitions interleaved."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[Any, list[float]] = {name: [] for name in contestants}
     for function in contestants.values():
         function()
     for _ in range(repetitions):
         for name, function in contestants.items():
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (time.process_time() - start))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -94,20 +99,34 @@ def main() -> None:
             **{f"sparse {d:.0%}": stepper(layer, optimizer_of(layer)) for d, layer in sparse.items()},
         }
     )
+    evolving = timed({d: SparseEvolution(layer).evolve for d, layer in sparse.items()})
     full = held_bytes(dense)
-    print(f"{'':18s}{'step ms':>9s}{'faster':>8s}{'MiB':>8s}{'smaller':>9s}")
+    print(f"{'':18s}{'step ms':>9s}{'evolution ms':>14s}{'faster':>8s}{'MiB':>8s}{'smaller':>9s}")
     for name, median in medians.items():
-        layer = sparse.get(next((d for d in DENSITIES if name == f"sparse {d:.0%}"), 0.0))
-        size = held_bytes(layer) if layer else full + (WIDTH**2 * 5 if "mask" in name else 0)
-        print(f"{name:18s}{median:9.2f}{medians['dense'] / median:8.1f}{size / 2**20:8.2f}{full / size:9.1f}")
+        density = next((d for d in DENSITIES if name == f"sparse {d:.0%}"), 0.0)
+        size = held_bytes(sparse[density]) if density else full + (WIDTH**2 * 5 if "mask" in name else 0)
+        evolution = evolving.get(density, 0.0)
+        ratio = medians["dense"] / (median + evolution / EPOCH)
+        print(f"{name:18s}{median:9.2f}{evolution:14.2f}{ratio:8.1f}{size / 2**20:8.2f}{full / size:9.1f}")
     layer = sparse[0.01]
     matrix = lil_matrix(layer.dense_weight().numpy())
-    ours, theirs = SparseEvolution(layer), "entry by entry, lil_matrix"
-    evolutions = timed({"ours": lambda: ours.evolve(), theirs: lambda: evolve_entry_by_entry(matrix)}, repetitions=3)
-    print(f"\nevolution at 1 %: ours {evolutions['ours']:.1f} ms, {theirs} {evolutions[theirs]:.1f} ms "
-          f"({evolutions[theirs] / evolutions['ours']:.0f} times)")  # fmt: skip
-    share = evolutions["ours"] / (100 * medians["sparse 1%"])
-    print(f"evolution as a share of an epoch of 100 steps: {share:.2%}")
+    theirs = timed({"theirs": lambda: evolve_entry_by_entry(matrix)}, repetitions=3)["theirs"]
+    print(f"\nevolution at 1 %: ours {evolving[0.01]:.1f} ms, entry by entry, lil_matrix {theirs:.1f} ms "
+          f"({theirs / evolving[0.01]:.0f} times)")  # fmt: skip
+    print("\nstep in ms: dense, and by density csr / mask (* the one that is chosen)")
+    for width in WIDTHS:
+        plain = nn.Linear(width, width)
+        layers = {
+            (d, way): SparseLinear(width, width, d, storage=way) for d in WAYS for way in ("csr", "mask")
+        }  # fmt: skip
+        steps: dict[Any, Callable[[], None]] = {"dense": stepper(plain, optimizer_of(plain))}
+        steps |= {key: stepper(layer, optimizer_of(layer)) for key, layer in layers.items()}
+        found = timed(steps)
+        told = []
+        for d in WAYS:
+            chosen = SparseLinear(width, width, d).stores
+            told.append(" / ".join(f"{found[d, way]:.2f}{'*' * (way == chosen)}" for way in ("csr", "mask")))
+        print(f"{width:6d}{found['dense']:8.2f}   " + "   ".join(f"{d:.0%}: {t}" for d, t in zip(WAYS, told)))
 
 
 if __name__ == "__main__":

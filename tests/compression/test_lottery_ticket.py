@@ -198,6 +198,21 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(tmp_path: Path) -> Non
         assert torch.equal(other_start.model.state_dict()[name], value)
     with pytest.raises(ValueError, match="another folder"):
         find_ticket(LotteryTicket(small()), train, 1, schedule="one-shot", folder=tmp_path)
+    with pytest.raises(ValueError, match=r"pruned at rates .*0\.3.*, not .*0\.5"):
+        find_ticket(LotteryTicket(small(), rate=0.5), train, 4, folder=tmp_path)
+
+
+@pytest.mark.parametrize("rewind", [0, 5])
+def test_what_a_training_reports_can_be_read_back(tmp_path: Path, rewind: int) -> None:
+    def odd(network: nn.Module, ticket: LotteryTicket) -> dict[str, object]:
+        return {"array": np.float64(train(network, ticket)["loss"]), "tensor": torch.tensor(2.0), "count": 3}
+
+    first = find_ticket(LotteryTicket(small(), rewind=rewind), odd, 1, folder=tmp_path)
+    ticket = LotteryTicket(small(), rewind=rewind)
+    both = find_ticket(ticket, odd, 2, folder=tmp_path)
+    assert both[0].metrics == first[0].metrics
+    assert {type(value) for value in both[0].metrics.values()} == {float}
+    assert ticket.round == 2
     with pytest.raises(ValueError, match="does not fit"):
         find_ticket(LotteryTicket(lenet()), train, 1, folder=tmp_path)
 

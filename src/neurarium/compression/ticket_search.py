@@ -70,7 +70,7 @@ def find_ticket(
 
     Raises:
         ValueError: the training function left pruned weights that are not zero, or a file in the folder belongs to
-            another schedule or model.
+            another schedule, model or pruning rate.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, not {rounds}")
@@ -81,7 +81,8 @@ def find_ticket(
     numbers = range(step, rounds + 1, step)
     done = _resume(ticket, numbers, schedule, folder)
     for number in list(numbers)[len(done) :]:
-        metrics = dict(train_fn(ticket.model, ticket) or {})
+        # plain numbers: a file of anything else could not be read back
+        metrics = {key: float(value) for key, value in (train_fn(ticket.model, ticket) or {}).items()}
         for name, weight in ticket.masks.targets.items():
             if bool((weight.detach()[~ticket.masks[name]] != 0).any()):
                 raise ValueError(f"training brought pruned weights of {name} back: call ticket.attach(optimizer) in it")
@@ -91,7 +92,7 @@ def find_ticket(
         state = ticket.state_dict()
         done.append(TicketRound(number, ticket.density, ticket.report(), state["masks"], metrics, state))
         if folder is not None:
-            _save(done[-1], schedule, Path(folder))
+            _save(done[-1], {"schedule": schedule, "rates": ticket.rates}, Path(folder))
     ticket.reset()
     return done
 
@@ -159,11 +160,11 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"round-{number:03d}.pt"
 
 
-def _save(found: TicketRound, schedule: str, folder: Path) -> None:
+def _save(found: TicketRound, search: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = _path(folder, found.round)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    torch.save({"schedule": schedule, "metrics": found.metrics, "state": found.state}, partial)
+    torch.save({**search, "metrics": found.metrics, "state": found.state}, partial)
     os.replace(partial, path)
 
 
@@ -177,6 +178,8 @@ def _resume(ticket: LotteryTicket, numbers: range, schedule: str, folder: str | 
         saved = torch.load(path, weights_only=True, map_location="cpu")
         if saved["schedule"] != schedule:
             raise ValueError(f"{path} is of a {saved['schedule']!r} search, not {schedule!r}; name another folder")
+        if set(saved["rates"]) == set(ticket.rates) and saved["rates"] != ticket.rates:
+            raise ValueError(f"{path} was pruned at rates {saved['rates']}, not {ticket.rates}; name another folder")
         try:
             ticket.load_state_dict(saved["state"])
         except (RuntimeError, ValueError) as error:
