@@ -123,13 +123,22 @@ def test_compare_on_a_users_table_and_model(cli, tmp_path, monkeypatch):
 
 
 def test_compare_strategies_on_a_stream(cli):
-    words = ("compare", "--data", "digits", "--stream", "split", "--strategies", "finetune,replay,joint", "--jobs", "0")
-    code, out, err = cli(*words, "--seeds", "2", "--epochs", "10", "--batch-size", "16", "--json")
+    words = (
+        "compare",
+        "--stream",
+        "split-digits",
+        "--strategies",
+        "finetune,replay,streaming-lda,joint",
+        "--jobs",
+        "0",
+    )
+    code, out, err = cli(*words, "--jobs", "0", "--seeds", "2", "--epochs", "10", "--batch-size", "16", "--json")
     assert code == 0, err
     arms = json.loads(out)["arms"]
     assert arms["finetune"]["forgetting"]["mean"] > 0.5
     assert arms["replay"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"] + 0.3
     assert arms["joint"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"]
+    assert arms["streaming-lda"]["accuracy"]["mean"] > 0.85  # of the inputs, not of an untrained network
     assert arms["replay"]["extra_bytes"]["mean"] > 500 * 64 * 4 > arms["finetune"]["extra_bytes"]["mean"] == 0
 
 
@@ -180,8 +189,9 @@ def test_compress_a_users_trained_model_and_load_it_in_plain_torch(cli, tmp_path
         nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
     )  # fmt: skip
     torch.save(net.state_dict(), tmp_path / "model.pt")
-    words = ("compress", tmp_path / "small.pt2", "--data", "digits", "--model", "smallnet:build", "--json")
-    code, out, err = cli(*words, "--weights", tmp_path / "model.pt", "--method", "iterative-magnitude-pruning")
+    words = ("compress", "--data", "digits", "--model", "smallnet:build", "--json")
+    made = ("--out", tmp_path / "small.pt2", "--method", "iterative-magnitude-pruning")
+    code, out, err = cli(*words, tmp_path / "model.pt", *made)
     assert code == 0, err
     found = json.loads(out)
     assert found["before"]["accuracy"] < 0.3  # the weights given, not trained ones
@@ -191,7 +201,7 @@ def test_compress_a_users_trained_model_and_load_it_in_plain_torch(cli, tmp_path
     torch.save({"weight": torch.ones(1)}, tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no weights")
     for name, said in (("other.pt", "no state_dict"), ("text.pt", "no state_dict"), ("none.pt", "no file")):
-        code, _, err = cli(*words[:1], tmp_path / "b.pt2", *words[2:], "--weights", tmp_path / name)
+        code, _, err = cli(*words, tmp_path / name, "--out", tmp_path / "b.pt2")
         assert code == 2
         assert said in err
         assert err.count("\n") == 1
@@ -311,6 +321,8 @@ def bad_requests():
         (["compare", "--data", "digits", "--model", "torch.nn:ReLU"], "torch.nn:ReLU"),
         (["compare", "--data", "digits", "--model", "torch.nn:Linear", "--target", "y"], "target"),
         (["compare", "--data", "digits", "--device", "abacus"], "abacus"),
+        (["compare", "--rules", "all"], "--data mnist"),
+        (["compare", "--data", "digits", "--stream", "split-mnist"], "leave out --data digits"),
         (["compare", "--data", "digits", "--stream", "splitt"], "split"),
         (["compare", "--data", "digits", "--stream", "split", "--tasks", "3"], "number of classes, 10"),
         (["compare", "--data", "digits", "--stream", "split", "--tasks", "0"], "tasks"),
@@ -322,12 +334,12 @@ def bad_requests():
         (["compare", "--data", "digits", "--compressors", "teacherclass"], "teacher-class"),
         (["compare", "--data", "diabetes", "--compressors", "all"], "classes"),
         (["compare", "--data", "digits", "--compressors", "all", "--stream", "split"], "exclude"),
-        (["compress", "small.pt2", "--data", "digits", "--method", "zip"], "method"),
-        (["compress", "small.onnx", "--data", "digits"], ".pt2"),
-        (["compress", "no/folder/small.pt2", "--data", "digits"], "no folder"),
-        (["compress", "small.pt2", "--data", "diabetes"], "classes"),
-        (["compress", "small.pt2", "--data", "digits", "--epochs", "0"], "epochs"),
-        (["compress", "small.pt2"], "data"),
+        (["compress", "--data", "digits", "--method", "zip"], "method"),
+        (["compress", "--data", "digits", "--out", "small.onnx"], ".pt2"),
+        (["compress", "--data", "digits", "--out", "no/folder/small.pt2"], "no folder"),
+        (["compress", "--data", "diabetes"], "classes"),
+        (["compress", "--data", "digits", "--epochs", "0"], "epochs"),
+        (["compress", "model.pt"], "data"),
     ]
 
 

@@ -192,7 +192,7 @@ def export(
 
 @app.command()
 def compare(
-    data: options.Data,
+    data: options.Data = "",
     target: options.Target = "",
     model: options.Model = "mlp",
     rules: options.Rules = "all",
@@ -222,7 +222,7 @@ def compare(
 
     Examples: neurarium compare --data mnist-small --rules backprop,dfa ·
     neurarium compare --data mine.csv --target y --model mypkg.nets:build --rules all ·
-    neurarium compare --data mnist-small --stream split --strategies all ·
+    neurarium compare --stream split-mnist --strategies all ·
     neurarium compare --data mnist-small --compressors all
     """
     from neurarium.cli.running import Engine, show_finding
@@ -231,9 +231,9 @@ def compare(
     from neurarium.studies import compare_compressors as by_compressor
     from neurarium.studies import compare_strategies as by_strategy
 
-    epochs = epochs if epochs is not None else 5 if stream is None else 2
+    data, stream = data_and_stream(data, stream)
     for name, number in (("epochs", epochs), ("batch-size", batch_size), ("tasks", tasks)):
-        if number < 1:
+        if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, not {number}")
     for name, amount in (("learning-rate", learning_rate), ("strength", strength)):
         if not 0 <= amount < float("inf"):
@@ -243,17 +243,17 @@ def compare(
         raise RequestError("--stream and --compressors exclude each other")
     if compressors:
         by_compressors = by_compressor.Settings(
-            data, target, model, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate
         )
         entry, definition, sources, left_out = by_compressor.study(by_compressors, names(compressors))
     elif stream is None:
         by_rules = by_rule.Settings(
-            data, target, model, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate
         )
         entry, definition, sources, left_out = by_rule.study(by_rules, names(rules))
     else:
         by_strategies = by_strategy.Settings(
-            data, stream, tasks, target, model, strength=strength, epochs=epochs, batch_size=batch_size,
+            data, stream, tasks, target, model, strength=strength, epochs=epochs or 2, batch_size=batch_size,
             learning_rate=learning_rate or 0.01,
         )  # fmt: skip
         entry, definition, sources, left_out = by_strategy.study(by_strategies, names(strategies))
@@ -266,12 +266,12 @@ def compare(
 
 @app.command()
 def compress(
-    file: options.ModelFile,
     data: options.Data,
+    weights: options.Weights = None,
+    out: options.SmallFile = None,
     method: options.Method = "teacher-class",
     target: options.Target = "",
     model: options.Model = "mlp",
-    weights: options.Weights = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
     as_json: options.Json = False,
@@ -279,14 +279,15 @@ def compress(
     """Make a trained model smaller and write it so that plain PyTorch loads it.
 
     The file is a torch.export program with a free batch size: torch.export.load(FILE).module() runs it without this
-    library. Without --weights the model is trained on the data first.
+    library. Without weights the model is trained on the data first.
 
-    Examples: neurarium compress small.pt2 --data mnist-small ·
-    neurarium compress small.pt2 --data mine.csv --target y --model mypkg.nets:build --weights model.pt
+    Examples: neurarium compress model.pt --data mine.csv --target y --model mypkg.nets:build --method teacher-class ·
+    neurarium compress --data mnist-small --out small.pt2
     """
     from neurarium.cli.compressing import compress_file
 
-    content = compress_file(file, data, method, target, model, weights, 5 if epochs is None else epochs, batch_size)
+    file = out or Path(f"{weights.stem}-small.pt2" if weights else "small.pt2")
+    content = compress_file(file, data, method, target, model, weights, epochs, batch_size)
     if as_json:
         print(json.dumps(content))
         return
@@ -297,6 +298,16 @@ def compress(
             f"{found['bytes']:,.0f} bytes   {found['flops']:,.0f} FLOPs   {found['milliseconds']:.3f} ms"
         )
     print(f"written: {file}")
+
+
+def data_and_stream(data: str, stream: str | None) -> tuple[str, str | None]:
+    """What ``--data`` and ``--stream`` ask for; ``split-mnist`` is the stream ``split`` of the data ``mnist``."""
+    kind, dash, named = (stream or "").partition("-")
+    if dash and data and named != data:
+        raise RequestError(f"--stream {stream} names its data already: leave out --data {data}")
+    if not (data or named):
+        raise RequestError("name the data: --data mnist, --data mine.csv ..., or --stream split-mnist")
+    return (named or data), (kind if dash else stream)
 
 
 def names(words: str) -> list[str]:

@@ -19,7 +19,14 @@ from neurarium.training import evaluate
 
 
 def compress_file(
-    file: Path, data: str, method: str, target: str, model: str, weights: Path | None, epochs: int, batch_size: int
+    file: Path,
+    data: str,
+    method: str,
+    target: str,
+    model: str,
+    weights: Path | None,
+    epochs: int | None,
+    batch_size: int,
 ) -> dict[str, Any]:
     """Compress a model and write it; returns what it was and what it is.
 
@@ -29,13 +36,13 @@ def compress_file(
     known = compressors()
     closest(method, known, "method")
     if file.suffix != ".pt2":
-        raise RequestError(f"the file must end in .pt2, not {file.name!r}")
+        raise RequestError(f"--out must end in .pt2, not {file.name!r}")
     if not file.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder {file.absolute().parent}")
+        raise RequestError(f"--out: there is no folder {file.absolute().parent}")
     for name, number in (("epochs", epochs), ("batch-size", batch_size)):
-        if number < 1:
+        if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, not {number}")
-    settings = Settings(data, target, model, method, epochs, batch_size)
+    settings = Settings(data, target, model, method, epochs or 0, batch_size)
     split = load_scaled(settings)
     if not split.classes:
         raise RequestError(f"compress needs data with classes; {split.name} has numbers as targets")
@@ -66,12 +73,12 @@ def read_weights(network: torch.nn.Module, path: Path) -> None:
         RequestError: no such file, not a state_dict, or not one of this network.
     """
     if not path.is_file():
-        raise RequestError(f"--weights: there is no file {path}")
+        raise RequestError(f"weights: there is no file {path}")
     try:
         network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     except (RuntimeError, TypeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
         first = str(error).strip().splitlines()[0]
-        raise RequestError(f"--weights: {path.name} is no state_dict of this model: {first}") from error
+        raise RequestError(f"weights: {path.name} is no state_dict of this model: {first}") from error
 
 
 def write(small: torch.nn.Module, example: torch.Tensor, file: Path) -> None:

@@ -36,15 +36,21 @@ Data = Annotated[
 Target = Annotated[str, typer.Option(help="Target column of your table.")]
 Model = Annotated[str, typer.Option(help="'mlp', or package.module:name of your function or class.")]
 Rules = Annotated[str, typer.Option(help="Comma-separated rules, or 'all'.")]
-Stream = Annotated[str | None, typer.Option(help="Compare strategies on a stream: split, permuted or rotated.")]
+Stream = Annotated[
+    str | None,
+    typer.Option(help="Compare strategies on a stream: split, permuted or rotated; 'split-mnist' names the data too."),
+]
 Strategies = Annotated[str, typer.Option(help="Comma-separated strategies ('joint' is the reference), or 'all'.")]
 Compressors = Annotated[str, typer.Option(help="Compare compressors of one trained network: names, or 'all'.")]
 Method = Annotated[str, typer.Option(help="A compressor (teacher-class, iterative-magnitude-pruning ...).")]
-Weights = Annotated[Path | None, typer.Option(help="Your model's state_dict (.pt); without it the model is trained.")]
-ModelFile = Annotated[Path, typer.Argument(help="Where to write the small model (.pt2).")]
+Weights = Annotated[Path | None, typer.Argument(help="Your model's state_dict (.pt); without it the model is trained.")]
+SmallFile = Annotated[Path | None, typer.Option("--out", help="The small model (default: <weights>-small.pt2).")]
 Tasks = Annotated[int, typer.Option(help="Tasks of the stream.")]
 Strength = Annotated[float, typer.Option(help="Strength of the strategies that have one (default: each one's own).")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training examples (default: 5; 2 per task).")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="Passes over the examples (default: those that come to about 150,000, 1 to 5; 2 per task)."),
+]
 BatchSize = Annotated[int, typer.Option(help="Examples per step.")]
 LearningRate = Annotated[float, typer.Option(help="Learning rate (default: Adam at each rule's own; SGD at 0.01).")]
 CompareSite = Annotated[Path | None, typer.Option("--report", help="Write a page with the curves into this folder.")]

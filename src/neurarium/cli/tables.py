@@ -24,9 +24,11 @@ def console() -> Console:
 
 
 def number(value: float) -> str:
-    """A number with three or four significant digits."""
+    """A number with three or four significant digits, large ones with all before the point."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.4g}"
     return "–" if math.isnan(value) else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
 
 

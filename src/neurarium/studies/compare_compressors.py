@@ -23,7 +23,17 @@ from neurarium.lab import Metrics, Paper, RequestError, Run, Scatter, Study
 from neurarium.lab.registry import Entry
 from neurarium.lab.study import closest
 from neurarium.learning import Backprop
-from neurarium.studies.compare import build_model, identified, kebab_case, load_scaled, loss_for, members, sources_of
+from neurarium.studies.compare import (
+    adam,
+    build_model,
+    default_epochs,
+    identified,
+    kebab_case,
+    load_scaled,
+    loss_for,
+    members,
+    sources_of,
+)
 from neurarium.training import evaluate, fit
 
 
@@ -36,7 +46,7 @@ class Settings:
         target: target column of a table.
         model: "mlp", or "package.module:name" of a function or class that gives a module.
         compressor: slug of the compressor, or "none".
-        epochs: passes over the training examples for the network that is compressed.
+        epochs: passes over the training examples for the network that is compressed; 0 for `default_epochs`.
         batch_size: examples per step.
         learning_rate: Adam's rate; 0 for that of backpropagation.
         digest: SHA-256 of the data file, so that a changed file is a new trial.
@@ -46,7 +56,7 @@ class Settings:
     target: str = ""
     model: str = "mlp"
     compressor: str = "none"
-    epochs: int = 5
+    epochs: int = 0
     batch_size: int = 64
     learning_rate: float = 0.0
     digest: str = ""
@@ -70,8 +80,9 @@ def trial(settings: Settings, run: Run) -> Metrics:
 
 def train(settings: Settings, model: nn.Module, split: Split, loader: Batches) -> None:
     """The network that is compressed."""
-    optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate or Backprop.learning_rate)
-    fit(Backprop(model, loss_for(split)), loader, optimizer, epochs=settings.epochs)
+    optimizer = adam(model, settings.learning_rate or Backprop.learning_rate)
+    epochs = settings.epochs or default_epochs(split)
+    fit(Backprop(model, loss_for(split)), loader, optimizer, epochs=epochs)
 
 
 def measure(model: nn.Module, example: Tensor, repetitions: int = 50) -> dict[str, float]:
@@ -105,8 +116,8 @@ def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path
     if not names:
         raise RequestError(f"name at least one compressor, or 'all': {', '.join(known)}")
     chosen = list(known) if list(names) == ["all"] else [closest(name, known, "compressor") for name in names]
-    base = identified(base)
     split = load_scaled(base)
+    base = dataclasses.replace(identified(base), epochs=base.epochs or default_epochs(split))
     if not split.classes:
         raise RequestError(f"--compressors needs data with classes; {split.name} has numbers as targets")
     build_model(base.model, split)

@@ -3,7 +3,8 @@
 Every arm is one strategy; ``joint`` is the reference that sees all tasks at once for as many steps. All see the same
 tasks, examples and batches, start from the same weights, and train with the same optimizer. A strategy that has a
 strength uses its own default, or the one the user gives; springs act as proximal steps, which no strength makes
-unstable.
+unstable. Strategies that learn on the features of a frozen encoder get what enters the last layer of the user's
+network; the built-in network knows nothing yet, so with it they get the inputs themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import neurarium.continual
@@ -107,6 +108,7 @@ def joint(settings: Settings, run: Run, stream: Sequence[Split], model: nn.Modul
 
 
 def sgd(settings: Settings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """What every strategy trains with."""
     return torch.optim.SGD(parameters, settings.learning_rate, momentum=0.9)
 
 
@@ -121,13 +123,36 @@ def strategies() -> dict[str, type[Strategy]]:
 
 
 def build_strategy(settings: Settings, model: nn.Module) -> Strategy:
-    """The strategy around the model, with the strength asked for where it takes one."""
+    """The strategy around the model (or its features), with the strength asked for where it takes one."""
     kind = strategies()[settings.strategy]
     taken = inspect.signature(kind).parameters
     options: dict[str, Any] = {"implicit": True} if "implicit" in taken else {}
+    if "balance" in taken:
+        options["balance"] = 0.03  # steps that suit classes of any size
     if settings.strength and "strength" in taken:
         options["strength"] = settings.strength
+    if "encoder" in taken:
+        return kind(None if settings.model == "mlp" else Features(model), **options)
     return kind(model, **options)
+
+
+class Features(nn.Module):
+    """What enters the last layer of a network."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.last = [name for name, module in model.named_modules() if module._parameters][-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, features]."""
+        found: list[Tensor] = []
+        handle = self.model.get_submodule(self.last).register_forward_pre_hook(lambda _, given: found.append(given[0]))
+        try:
+            self.model(x)
+        finally:
+            handle.remove()
+        return found[-1]
 
 
 def make_stream(settings: Settings, seed: int) -> list[Split]:
