@@ -124,7 +124,7 @@ def strategies() -> dict[str, type[Strategy]]:
 
 def build_strategy(settings: Settings, model: nn.Module) -> Strategy:
     """The strategy around the model (or its features), with the strength asked for where it takes one."""
-    kind = strategies()[settings.strategy]
+    kind: Any = strategies()[settings.strategy]
     taken = inspect.signature(kind).parameters
     options: dict[str, Any] = {"implicit": True} if "implicit" in taken else {}
     if "balance" in taken:
