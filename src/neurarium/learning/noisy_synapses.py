@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from neurarium.learning.glauber import glauber
 from neurarium.learning.hebbian_memory import HebbianMemory
 
 MAX_ENTRIES = 5_000_000
@@ -41,34 +42,47 @@ class NoisySynapses:
         rows = memory.effective_rows()
         memory.coupling()  # refuses an empty memory
         tensor = sum(functools.reduce(lambda outer, r: outer.unsqueeze(-1) * r, [row] * order) for row in rows)
-        noisy = tensor + noise * torch.randn((n,) * order, generator=generator, dtype=rows.dtype).to(rows.device)
+        place = generator.device if generator is not None else rows.device
+        corruption = torch.randn((n,) * order, generator=generator, device=place, dtype=rows.dtype).to(rows.device)
+        noisy = tensor + noise * corruption
         self.synapses = (noisy * _distinct(n, order, rows.device)).reshape(n, -1)
         self.num_neurons, self.order = n, order
 
     def field(self, state: Tensor) -> Tensor:
         """``[..., num_neurons]``, in units of one pattern's own field at full overlap."""
+        return self._field(state.to(self.synapses), self.synapses)
+
+    def relax(self, state: Tensor, sweeps: int = 20, generator: torch.Generator | None = None) -> Tensor:
+        """Sweeps of `glauber` at temperature 0, ``[..., num_neurons]``.
+
+        The corrupted couplings have no energy, so the state may keep moving.
+        """
+        return glauber(_Synapses(self), state.to(self.synapses), 0.0, sweeps, generator=generator)
+
+    def _field(self, state: Tensor, synapses: Tensor) -> Tensor:
         others = state
         for _ in range(self.order - 2):
             others = (others.unsqueeze(-1) * state.unsqueeze(-2)).flatten(-2)
-        return others @ self.synapses.T / self.num_neurons ** (self.order - 1)
+        return others @ synapses.T / self.num_neurons ** (self.order - 1)
 
-    def relax(self, state: Tensor, sweeps: int = 20, generator: torch.Generator | None = None) -> Tensor:
-        """Sweeps of the dynamics at temperature 0, a spin at a time, ``[..., num_neurons]``.
 
-        The corrupted couplings have no energy, so the state may keep moving; it stops after ``sweeps`` at the latest.
-        """
-        spins = state.to(self.synapses).clone()
-        for _ in range(sweeps):
-            before = spins.clone()
-            for i in torch.randperm(self.num_neurons, generator=generator).tolist():
-                others = spins
-                for _ in range(self.order - 2):
-                    others = (others.unsqueeze(-1) * spins.unsqueeze(-2)).flatten(-2)
-                field = others @ self.synapses[i]
-                spins[..., i] = torch.where(field == 0, spins[..., i], field.sign())
-            if torch.equal(spins, before):
-                break
-        return spins
+class _Synapses:
+    """The form that `glauber` takes; all it keeps of a state is the state."""
+
+    def __init__(self, memory: NoisySynapses) -> None:
+        self.memory, self.num_neurons = memory, memory.num_neurons
+
+    def sums(self, spins: Tensor) -> list[Tensor]:
+        return [spins.clone()]
+
+    def at(self, index: Tensor) -> Tensor:
+        return index
+
+    def field(self, sums: list[Tensor], spins: Tensor, block: Tensor) -> Tensor:
+        return self.memory._field(sums[0], self.memory.synapses[block])
+
+    def shift(self, sums: list[Tensor], change: Tensor, block: Tensor) -> None:
+        sums[0][:, block] += change
 
 
 def _distinct(neurons: int, order: int, device: torch.device) -> Tensor:

@@ -1,13 +1,9 @@
-from .dense_hebbian import OrderParameters as OrderParameters
-from .dense_hebbian import critical_load as critical_load
 from .dense_hebbian import crosstalk as crosstalk
 from .dense_hebbian import dataset_entropy as dataset_entropy
 from .dense_hebbian import examples_needed as examples_needed
 from .dense_hebbian import loss_from_overlap as loss_from_overlap
 from .dense_hebbian import one_step_overlap as one_step_overlap
 from .dense_hebbian import overlap_from_loss as overlap_from_loss
-from .dense_hebbian import phase_diagram as phase_diagram
-from .dense_hebbian import replica_symmetric as replica_symmetric
 from .multitasking import Overlaps as Overlaps
 from .multitasking import critical_dilution as critical_dilution
 from .multitasking import energy_from_losses as energy_from_losses
@@ -15,6 +11,10 @@ from .multitasking import multitasking_overlaps as multitasking_overlaps
 from .multitasking import multitasking_step as multitasking_step
 from .multitasking import phase_of as phase_of
 from .multitasking import retrieval_losses as retrieval_losses
+from .replica_theory import OrderParameters as OrderParameters
+from .replica_theory import critical_load as critical_load
+from .replica_theory import phase_diagram as phase_diagram
+from .replica_theory import replica_symmetric as replica_symmetric
 from .teacher_student import LearningCurve as LearningCurve
 from .teacher_student import TeacherStudent as TeacherStudent
 from .teacher_student import order_parameter_dynamics as order_parameter_dynamics

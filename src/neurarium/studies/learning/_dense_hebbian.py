@@ -1,4 +1,4 @@
-"""What the two studies of dense Hebbian networks share: data, sampling, and thresholds read off curves."""
+"""What the two studies of dense Hebbian networks share: data, sampling, thresholds read off curves, an identity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurarium.data import diluted_patterns, noisy_examples
 from neurarium.learning import HebbianMemory
+from neurarium.theory import retrieval_losses
 
 
 def taught(
@@ -63,3 +64,27 @@ def crossing(counts: Sequence[float], overlaps: Sequence[float], level: float) -
             share = (level - overlaps[k - 1]) / (overlaps[k] - overlaps[k - 1])
             return counts[k - 1] * (counts[k] / counts[k - 1]) ** share
     return 2.0 * counts[-1]
+
+
+def loss_identity(seed: int) -> float:
+    """Largest relative difference between energies and the losses that they are functions of, stored and learned."""
+    g = torch.Generator().manual_seed(seed)
+    hidden = diluted_patterns(6, 50, generator=g).double()
+    shown = noisy_examples(hidden, 0.6, 7, g)
+    state = diluted_patterns(1, 50, generator=g)[0].double()
+
+    def from_losses(rows: Tensor, order: int) -> Tensor:
+        below, above = retrieval_losses(rows, state)
+        return -(50 / order) * (1 - below * above).pow(order / 2)
+
+    worst = 0.0
+    for order in (2, 4):
+        stored = HebbianMemory(50, order, dtype=torch.float64).store(hidden)
+        learned = HebbianMemory(50, order, quality=0.6, num_patterns=6, dtype=torch.float64).learn(shown)
+        scale = 0.6**order
+        for memory, energy in (
+            (stored, from_losses(hidden, order).sum()),
+            (learned, from_losses(shown.flatten(0, 1), order).sum() / 7 / scale),
+        ):
+            worst = max(worst, float((memory.energy(state) - energy).abs() / energy.abs()))
+    return worst

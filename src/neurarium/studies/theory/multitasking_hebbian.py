@@ -41,24 +41,27 @@ PHASES = {"ergodic": 0.0, "pure": 1.0, "hierarchical": 2.0, "parallel": 3.0}
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm and its sizes."""
+
     training: Literal["stored", "supervised", "unsupervised"] = "stored"
     neurons: int = 5_000
     patterns: tuple[int, ...] = (3, 5)
     dilutions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
-    temperatures: tuple[float, ...] = (0.02, 0.1, 0.4)
+    temperatures: tuple[float, ...] = (0.02, 0.1, 0.4)  # over 1 - d
     replicas: int = 8
     sweeps: int = 40
-    averaged: int = 10
+    averaged: int = 10  # sweeps over which overlaps are averaged
     learning_neurons: int = 20_000
     quality: float = 0.3
     learning_dilution: float = 0.3
     learning_temperature: float = 0.1
     examples: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
-    sampled: int = 160
+    sampled: int = 160  # examples of a pattern in all data sets of one size together
     map_steps: int = 10
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Overlaps over dilution and temperature, or over the number of examples, and the completion of digits."""
     generator = torch.Generator().manual_seed(run.seed)
     if settings.training == "stored":
         phase_map(settings, run)
