@@ -111,6 +111,20 @@ def test_storage_follows_size_and_density() -> None:
     assert torch.equal(whole(x), whole.to_linear()(x)), "with all of its weights it is the dense layer"
 
 
+def test_half_precision_and_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(300, 300), SparseLinear(300, 300, 0.05, generator=generator))
+    assert model[1].stores == "csr"
+    x = torch.randn(4, 300)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(x)
+        output.float().sum().backward()
+    torch.testing.assert_close(output.float(), model(x), rtol=0.1, atol=0.05)
+    half = model.bfloat16()
+    assert half[1].stores == "mask"
+    assert half(x.bfloat16()).dtype == torch.bfloat16
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="storage must be one of auto, csr, mask, not 'dense'"):
         SparseLinear(4, 4, storage="dense")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear as dense_product
-from torch.utils.flop_counter import register_flop_formula
 
 from .sparse_pattern import draw_positions
+from .sparse_product import SparseProduct, csr_matrix
 
 STORAGES = ("auto", "csr", "mask")
 
@@ -127,7 +126,7 @@ class SparseLinear(nn.Module):
 
     def dense_weight(self) -> Float[Tensor, "out_features in_features"]:
         """The weight matrix with its zeros, detached."""
-        return _csr(self.crow, self.col, self.values.detach(), self.out_features, self.in_features).to_dense()
+        return csr_matrix(self.crow, self.col, self.values.detach(), self.out_features, self.in_features).to_dense()
 
     def positions(self) -> Tensor:
         """Places of the kept weights in the flattened weight matrix, in the order of `values`."""
@@ -167,7 +166,9 @@ class SparseLinear(nn.Module):
         """``"csr"`` or ``"mask"``: how a pass multiplies now."""
         if self.storage != "auto":
             return self.storage
-        return "csr" if self.in_features * self.out_features >= 2**16 and self.density <= 0.15 else "mask"
+        large = self.in_features * self.out_features >= 2**16
+        single_or_double = self.values.dtype in (torch.float32, torch.float64)
+        return "csr" if large and self.density <= 0.15 and single_or_double else "mask"
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         """Apply the map to the last dimension."""
@@ -176,8 +177,10 @@ class SparseLinear(nn.Module):
             empty = self.values.new_zeros(self.out_features * self.in_features)
             weight = empty.index_put((places,), self.values).view(self.out_features, self.in_features)
             return dense_product(x, weight, self.bias)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.values.dtype)  # as it would cast the input of a dense layer
         rows = x.reshape(-1, self.in_features)
-        output: Tensor = _SparseProduct.apply(rows, self.values, self.crow, self.col, *self._transpose())
+        output: Tensor = SparseProduct.apply(rows, self.values, self.crow, self.col, *self._transpose())
         output = output.view(*x.shape[:-1], self.out_features)
         return output if self.bias is None else output + self.bias
 
@@ -242,57 +245,3 @@ def _row_pointers(rows: Tensor, count: int) -> Tensor:
     """Where each of ``count`` rows starts in a list of entries sorted by row, and where the last one ends."""
     ends = torch.bincount(rows.long(), minlength=count).cumsum(0)
     return torch.cat([ends.new_zeros(1), ends]).int()
-
-
-def _csr(crow: Tensor, col: Tensor, values: Tensor, rows: int, columns: int) -> Tensor:
-    return torch.sparse_csr_tensor(crow, col, values, (rows, columns), check_invariants=False)
-
-
-def _product(x: Tensor, values: Tensor, crow: Tensor, col: Tensor) -> Tensor:
-    """``x Wᵀ`` for ``W`` in row form: [batch, columns] -> [batch, rows]."""
-    weight = _csr(crow, col, values, crow.shape[0] - 1, x.shape[1])
-    return (weight @ x.t()).t().contiguous()
-
-
-def _product_shape(x: Tensor, values: Tensor, crow: Tensor, col: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], crow.shape[0] - 1)
-
-
-# An operator of its own, so that torch's FLOP counter and compiler see it; declared through `Library` because the
-# `custom_op` decorator costs more per call than the product of a small layer.
-_library = torch.library.Library("neurarium", "FRAGMENT")
-_library.define("csr_product(Tensor x, Tensor values, Tensor crow, Tensor col) -> Tensor")
-_library.impl("csr_product", _product, "CompositeExplicitAutograd")
-torch.library.register_fake("neurarium::csr_product", _product_shape, lib=_library)
-
-
-@register_flop_formula(torch.ops.neurarium.csr_product)
-def _product_flops(x_shape: Any, values_shape: Any, *args: Any, **kwargs: Any) -> int:
-    return int(2 * x_shape[0] * values_shape[0])
-
-
-with warnings.catch_warnings():  # torch says once per process that this layout is in beta
-    warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-    _csr(torch.tensor([0, 1]), torch.tensor([0]), torch.ones(1), 1, 1)
-
-
-class _SparseProduct(torch.autograd.Function):
-    """``x Wᵀ`` whose weight gradient exists at the kept entries only."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, crow: Tensor, col: Tensor, *transposed: Tensor) -> Tensor:
-        ctx.save_for_backward(x, values, crow, col, *transposed)
-        output: Tensor = torch.ops.neurarium.csr_product(x.contiguous(), values, crow, col)
-        return output
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, values, crow, col, crow_t, col_t, order = ctx.saved_tensors
-        for_x = for_values = None
-        if ctx.needs_input_grad[0]:
-            for_x = torch.ops.neurarium.csr_product(gradient.contiguous(), values[order], crow_t, col_t)
-        if ctx.needs_input_grad[1]:
-            pattern = _csr(crow, col, values, gradient.shape[1], x.shape[1])
-            for_values = torch.sparse.sampled_addmm(pattern, gradient.t(), x, beta=0.0).values()
-        return (for_x, for_values, None, None, None, None, None)
