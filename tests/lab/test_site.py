@@ -15,7 +15,7 @@ from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site
 from neurarium.lab.site.charts import chart
 from neurarium.lab.site.curves import bands, mean_map, thin
 from neurarium.lab.site.intervals import interval_plot
-from neurarium.lab.site.text import address, duration, file_name, number, script, setting
+from neurarium.lab.site.text import address, duration, file_name, number, prose, script, setting
 
 HOSTILE = '<script>document.title = "broken"</script> & "quotes"'
 
@@ -226,6 +226,7 @@ def test_an_interval_that_is_a_point_on_the_margin_is_drawn():
 
 def test_what_is_embedded_cannot_break_out():
     assert "</script>" not in script({"a": "</script>"})
+    assert prose("``<b>`` and `y`, 1 ` 2") == "<code>&lt;b&gt;</code> and <code>y</code>, 1 ` 2"
     assert json.loads(script([1.0, math.nan, math.inf, -math.inf])) == [1.0, None, None, None]
 
 

@@ -12,7 +12,7 @@ from neurarium.lab.errors import RequestError
 from neurarium.lab.site.charts import chart, colours
 from neurarium.lab.site.content import PaperPage
 from neurarium.lab.site.intervals import interval_plot
-from neurarium.lab.site.text import address, duration, file_name, number, script, setting, words
+from neurarium.lab.site.text import address, duration, file_name, number, prose, script, setting, words
 
 VERDICTS = ("reproduced", "undecided", "not reproduced", "not run")
 _SHARED = ("static/site.css", "static/site.js")
@@ -65,7 +65,7 @@ def _environment(version: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (address, duration, file_name, number, script, setting, words)
+    filters = (address, duration, file_name, number, prose, script, setting, words)
     environment.filters.update({function.__name__: function for function in filters})
     environment.globals.update(version=version, verdicts=VERDICTS)
     return environment

@@ -8,7 +8,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 
 def number(value: float | None) -> str:
@@ -50,6 +50,11 @@ def setting(value: Any) -> str:
 def words(name: str) -> str:
     """A metric's or column's name as words."""
     return name.replace("_", " ")
+
+
+def prose(text: str) -> Markup:
+    """A docstring's text: what stands between backticks is code."""
+    return Markup(re.sub(r"(`+)([^`]+)\1", r"<code>\2</code>", str(escape(text))))
 
 
 def address(link: str) -> str:
