@@ -55,6 +55,11 @@ def test_windows_are_scaled_by_their_past_and_end_with_the_run():
     assert torch.allclose(past, scaled)
     assert torch.allclose(future * std + mean, states[4:7].T, atol=1e-5)  # three are left
     assert torch.allclose(future_error(past[:, -1:].expand(-1, 4), data[10]), (past[:, -1:] - future).abs().mean(0))
+    assert data[-1].trajectory == 1
+    assert torch.equal(data[-1].past, data[12].past)
+    for outside in (13, -14):
+        with pytest.raises(IndexError, match=f"window {outside} of 13"):
+            data[outside]
     strided = TrajectoryDataset([Trajectory(model, states)], context=3, horizon=4, stride=2)
     assert torch.allclose(strided[1].past, scale_states(states[1:7:2].T, [6, 2]).scaled)
     batch = data.batch(3, 2, torch.Generator().manual_seed(0))

@@ -1,5 +1,9 @@
 """Jumps along the trajectory: when they come, how far they go, what they leave alone, and that they can be undone."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.data import Trajectory, TrajectoryDataset
 from neurarium.learning import Backprop, GradientNoise, LinearNowcast, Nowcaster, fit_forecaster, horizon_schedule
-from neurarium.models import NiNo, WeightNowcast
+from neurarium.models import CausalTransformer, NiNo, WeightNowcast
 from neurarium.testing.contract import blobs
 from neurarium.training import fit
 
@@ -157,6 +161,50 @@ def test_what_is_not_finite_or_worse_is_undone():
         assert torch.equal(weights(model), predictor.asked[0][0][:, -1])
 
 
+RANKS = """
+import pathlib, sys
+import torch, torch.distributed as dist
+from torch import nn
+from neurarium.learning import Nowcaster
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+
+class Apart:
+    context = horizon = 5
+    def bind(self, model):
+        return self
+    def predict(self, states, k):
+        return states[:, -1] + 1 + rank
+
+found = []
+for worse in (-1.0, 5.0):  # rank 1 sees a better loss after the jump, rank 0 one that changes by ``worse``
+    model = nn.Linear(2, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    guard = lambda: float(model.bias.detach()) * (worse, -1.0)[rank]
+    jumping = Nowcaster(torch.optim.SGD(model.parameters(), 0.1), model, Apart(), period=5, max_steps=5, guard=guard)
+    for _ in range(5):
+        jumping.step()
+    found.append((float(model.bias.detach()), jumping.undone))
+pathlib.Path(sys.argv[1], str(rank)).write_text(str(found))
+dist.destroy_process_group()
+"""
+
+
+def test_ranks_make_one_jump_and_judge_it_together(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path)], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in "01":
+        assert (tmp_path / rank).read_text() == "[(1.0, []), (0.0, [5])]"
+
+
 def test_frozen_parameters_stay():
     model = network()
     model[0].weight.requires_grad_(False)
@@ -232,3 +280,19 @@ def test_forecaster_and_data_have_to_agree():
     data = TrajectoryDataset([Trajectory(model, torch.randn(20, 8))], horizon=4)
     with pytest.raises(ValueError, match="horizon 4, the forecaster 5 and 40"):
         fit_forecaster(NiNo(hidden=8), data, steps=1)
+
+
+def test_models_that_differ_in_their_heads_get_graphs_of_their_own():
+    models = [CausalTransformer(7, 8, heads, 1, 16, 4) for heads in (2, 4)]
+    size = sum(p.numel() for p in models[0].parameters())
+    runs = [Trajectory(model, torch.randn(20, size)) for model in (*models, CausalTransformer(7, 8, 4, 1, 16, 4))]
+    asked = []
+    nino = NiNo(horizon=2, hidden=4, layers=1)
+    fit_forecaster(
+        nino,
+        TrajectoryDataset(runs, horizon=2),
+        steps=6,
+        slices=1,
+        bind=lambda model: asked.append(1) or nino.bind(model),
+    )
+    assert len(asked) == 2

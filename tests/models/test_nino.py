@@ -141,6 +141,10 @@ def test_a_share_of_the_edges_is_enough_to_go_on():
     sampled = nino.bind(model).predict(states, 2)
     assert torch.isfinite(sampled).all()
     assert not torch.allclose(sampled, exact)
+    assert not torch.equal(nino.bind(model).predict(states, 2), sampled)  # drawn anew
+    nino.draws = 0
+    torch.manual_seed(5)  # but not from the global generator, which differs between ranks
+    assert torch.equal(nino.bind(model).predict(states, 2), sampled)
 
 
 def test_blocks_are_graphs_of_their_own():

@@ -19,13 +19,12 @@ from neurarium.data.weight_scaling import scale_states
 
 
 class Window(NamedTuple):
+    """Which run, its scaled past states [parameters, context], and its scaled future ones [parameters, steps] as far
+    as the run goes."""
+
     trajectory: int
     past: Tensor
     future: Tensor
-
-
-"""Which run, its scaled past states [parameters, context], and its scaled future ones [parameters, steps] as far as
-the run goes."""
 
 
 class TrajectoryRecorder:
@@ -178,7 +177,10 @@ class TrajectoryDataset(Dataset[Window]):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> Window:
-        """The window of a number, counted through all runs."""
+        """The window of a number, counted through all runs; negative ones from the end."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        index %= len(self)
         number = int(np.searchsorted(self.ends, index, side="right"))
         return self.window(number, index - int(self.ends[number] - self.windows[number]))
 

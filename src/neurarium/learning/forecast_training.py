@@ -48,7 +48,8 @@ def fit_forecaster(
     """Least absolute error of scaled future states over all horizons that a run reaches (section 4.3).
 
     AdamW under a cosine that ends at 1e-6; a step sees ``trajectories`` runs with ``slices`` windows each, which
-    start one snapshot after the other. Graphs are built once for each model; their positions change signs at random.
+    start one snapshot after the other. Every window counts alike, whatever the size of its model. Graphs are built once
+    for each structure; their positions change signs at random.
 
     Args:
         forecaster: a `NiNo` or `WeightNowcast`.
@@ -84,7 +85,7 @@ def fit_forecaster(
         losses = []
         for windows in dataset.batch(trajectories, slices, generator):
             model = dataset.trajectories[windows[0].trajectory].model
-            key = tuple((name, p.shape) for name, p in model.named_parameters()), type(model)
+            key = _structure(model)
             if key not in bound:
                 bound[key] = (bind or forecaster.bind)(model)
             forecasts = bound[key].forecasts(torch.stack([w.past for w in windows]), generator=generator)
@@ -101,3 +102,12 @@ def fit_forecaster(
         for callback in callbacks:
             callback(step, history[-1])
     return history
+
+
+def _structure(model: nn.Module) -> tuple[Any, ...]:
+    """Equal for models that differ in their weights only; plain numbers count, such as how many heads there are."""
+    layers = (
+        (name, type(module), tuple((k, v) for k, v in vars(module).items() if isinstance(v, (int, float, str))))
+        for name, module in model.named_modules()
+    )
+    return (*layers, *((name, parameter.shape) for name, parameter in model.named_parameters()))

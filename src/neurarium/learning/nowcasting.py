@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -82,6 +83,7 @@ class Nowcaster(torch.optim.Optimizer):
     batch statistics and parameters that need no gradient are left alone.
 
     It takes the place of the optimizer it wraps: hooks, parameter groups and learning-rate schedulers reach that one.
+    In a distributed run every rank makes the jump of rank 0, and the guard's loss is the mean over the ranks.
 
     Args:
         optimizer: makes all other steps.
@@ -205,16 +207,32 @@ class Nowcaster(torch.optim.Optimizer):
         return torch.cat([p.detach().flatten().to("cpu", dtype, copy=True) for p in self.model.parameters()])
 
     def _jump(self) -> None:
-        before = None if self.guard is None else float(self.guard())
-        vector = self.forecast.predict(torch.stack(self.states, dim=1), self.k).cpu()
+        before = self._guarded()
+        vector = self._shared(self.forecast.predict(torch.stack(self.states, dim=1), self.k)).cpu()
         if not torch.isfinite(vector).all():
             warnings.warn(f"step {self.steps + 1}: the forecast is not finite; the jump is left out", stacklevel=3)
             self.undone.append(self.steps + 1)
             return
         self._place(vector)
-        if before is not None and self.guard is not None and not float(self.guard()) <= before:
+        if before is not None and not self._guarded() <= before:
             self._place(self.states[-1])
             self.undone.append(self.steps + 1)
+
+    def _guarded(self) -> Any:
+        """The guard's loss; None without a guard."""
+        return None if self.guard is None else float(self._shared(torch.as_tensor(self.guard()), mean=True))
+
+    @torch.no_grad()
+    def _shared(self, tensor: Tensor, mean: bool = False) -> Tensor:
+        """The same on all ranks: that of rank 0, or the mean. Rounding alone would let their weights drift apart."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return tensor
+        common = tensor.to(next(self.model.parameters()).device, copy=True)
+        if mean:
+            dist.all_reduce(common)
+            return common / dist.get_world_size()
+        dist.broadcast(common, src=0)
+        return common
 
     @torch.no_grad()
     def _place(self, vector: Tensor) -> None:

@@ -65,6 +65,7 @@ class NiNo(Forecaster):
         super().__init__(context, horizon, config)
         self.chunk = chunk
         self.edge_share = edge_share
+        self.draws = 0
         self.kind = nn.Embedding(len(KINDS), hidden)
         self.node = nn.Linear(POSITIONS, hidden)
         self.token = nn.Embedding(vocabulary + 1, hidden) if vocabulary else None
@@ -146,8 +147,11 @@ class NiNo(Forecaster):
         """How many edges send messages at a time, and which ones do (None for all)."""
         if torch.is_grad_enabled():
             return count, None
-        share = None if self.edge_share == 1 else torch.randperm(count)[: max(1, int(count * self.edge_share))]
-        return self.chunk, share
+        if self.edge_share == 1:
+            return self.chunk, None
+        self.draws += 1  # no global random numbers: all ranks of a distributed run draw the same edges
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.draws))
+        return self.chunk, order[: max(1, int(count * self.edge_share))]
 
 
 def _updated(update: nn.Module, x: Tensor, e: Tensor, source: Tensor, target: Tensor, part: slice) -> Tensor:

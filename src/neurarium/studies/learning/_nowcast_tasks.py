@@ -34,6 +34,7 @@ def classifier(widths: tuple[int, int], seed: int) -> nn.Module:
 
 
 def convolutional(channels: int, widths: tuple[int, ...]) -> nn.Module:
+    """Strided 3 x 3 convolutions, the mean over places, and a linear readout."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise((channels, *widths)):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
@@ -54,22 +55,33 @@ def task_data(family: str, name: str) -> Split:
 
 
 def train_together(
-    models: Sequence[nn.Module], data: Split, seeds: Sequence[int], steps: int, batch_size: int, lr: float
-) -> Tensor:
-    """Train classifiers of one shape at once: layers are batched products, and Adam works on each number alone.
+    models: Sequence[nn.Module],
+    data: Split,
+    seeds: Sequence[int],
+    steps: int,
+    *,
+    spacing: int,
+    batch_size: int,
+    lr: float,
+) -> list[Tensor]:
+    """Train classifiers of one depth at once, each as if it were alone.
+
+    Layers are batched products. Narrow ones are filled up with zeros, which stay: a neuron without any weight gets no
+    gradient, and Adam works on each number alone.
 
     Returns:
-        The flat parameters of each before the first and after every step, [models, 1 + steps, parameters].
+        Of each model the flat parameters at the start and after every ``spacing`` steps, [snapshots, parameters].
     """
-    stacked = zip(*(model.parameters() for model in models))
-    parameters = [torch.stack(tensors).detach().requires_grad_() for tensors in stacked]
+    shapes = [[p.shape for p in model.parameters()] for model in models]
+    parameters = [_stacked(tensors).requires_grad_() for tensors in zip(*(model.parameters() for model in models))]
     layers = list(zip(parameters[::2], parameters[1::2]))
     optimizer = torch.optim.Adam(parameters, lr, fused=True)
     orders = [torch.Generator().manual_seed(seed) for seed in seeds]
-    states = [torch.cat([p.detach().flatten(1) for p in parameters], dim=1).cpu()]
-    while len(states) <= steps:
+    kept = [[p.detach().clone() for p in parameters]]
+    step = 0
+    while step < steps:
         epoch = torch.stack([torch.randperm(len(data.train), generator=order) for order in orders])
-        for rows in epoch.split(batch_size, dim=1)[: steps + 1 - len(states)]:
+        for rows in epoch.split(batch_size, dim=1)[: steps - step]:
             hidden = data.train.x[rows]
             for depth, (weight, bias) in enumerate(layers):
                 hidden = torch.baddbmm(bias[:, None], hidden.relu() if depth else hidden, weight.mT)
@@ -77,5 +89,20 @@ def train_together(
             optimizer.zero_grad()
             (len(models) * loss).backward()  # a mean over all of them: each model's gradient is its own mean's
             optimizer.step()
-            states.append(torch.cat([p.detach().flatten(1) for p in parameters], dim=1).cpu())
-    return torch.stack(states, dim=1)
+            step += 1
+            if step % spacing == 0:
+                kept.append([p.detach().clone() for p in parameters])
+    return [torch.stack([_flat(state, number, shapes[number]) for state in kept]) for number in range(len(models))]
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors on top of each other, small ones filled up with zeros."""
+    stack = tensors[0].new_zeros(len(tensors), *(max(sizes) for sizes in zip(*(t.shape for t in tensors))))
+    for number, tensor in enumerate(tensors):
+        stack[(number, *map(slice, tensor.shape))] = tensor.detach()
+    return stack
+
+
+def _flat(stacks: Sequence[Tensor], number: int, shapes: Sequence[torch.Size]) -> Tensor:
+    """One model's parameters out of the stacks."""
+    return torch.cat([s[(number, *map(slice, shape))].flatten() for s, shape in zip(stacks, shapes)]).cpu()
