@@ -77,6 +77,8 @@ def test_states_are_equal_parts_of_a_phone(copy):
     labels = load_timit(copy).test[0].frame_labels(10, hop=80, phones=61, states=2)
     h, ix, q, tcl = (2 * PHONES_61.index(phone) for phone in ("h#", "ix", "q", "tcl"))
     assert labels.tolist() == [h, h + 1, ix, ix, ix + 1, ix + 1, q, q + 1, tcl, tcl + 1]  # 160, 320, 160, 160 samples
+    far = load_timit(copy).test[0].frame_labels(3, hop=300, phones=61)  # at samples 0, 300 and 600
+    assert far.tolist() == [PHONES_61.index(phone) for phone in ("h#", "ix", "q")]
 
 
 def test_the_copy_is_found_among_the_data_folders(copy, tmp_path, monkeypatch):
