@@ -1,39 +1,18 @@
-"""Glauber dynamics of +-1 spins, by which every associative memory here retrieves: replicas at once, block by block."""
+"""Glauber dynamics of +-1 spins: many replicas, blocks of spins at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-
-class Couplings(Protocol):
-    """What gives fields; ``sums`` is whatever it keeps of a state so that a few changed spins need little work."""
-
-    num_neurons: int
-
-    def sums(self, spins: Tensor) -> list[Tensor]:
-        """Of states ``[replicas, num_neurons]``; may be changed in place by `shift`, so it shares no memory."""
-        ...
-
-    def at(self, index: Tensor) -> Any:
-        """What `field` and `shift` need of the neurons ``index``."""
-        ...
-
-    def field(self, sums: list[Tensor], spins: Tensor, block: Any) -> Tensor:
-        """Fields on the neurons of a block, ``[replicas, block]``, whose spins are ``spins``."""
-        ...
-
-    def shift(self, sums: list[Tensor], change: Tensor, block: Any) -> None:
-        """Add to ``sums``, in place, what a ``change`` of the block's spins does to them."""
-        ...
+from neurarium.learning.many_body import ManyBody
 
 
 @torch.no_grad()
 def glauber(
-    coupling: Couplings,
+    coupling: ManyBody,
     state: Tensor,
     temperature: float | Sequence[float],
     sweeps: int,

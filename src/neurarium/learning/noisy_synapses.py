@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from neurarium.learning.glauber import glauber
 from neurarium.learning.hebbian_memory import HebbianMemory
+from neurarium.learning.many_body import ManyBody
 
 MAX_ENTRIES = 5_000_000
 
@@ -57,7 +59,8 @@ class NoisySynapses:
 
         The corrupted couplings have no energy, so the state may keep moving.
         """
-        return glauber(_Synapses(self), state.to(self.synapses), 0.0, sweeps, generator=generator)
+        couplings = cast(ManyBody, _Synapses(self))  # it has all of a ManyBody that the dynamics asks for
+        return glauber(couplings, state.to(self.synapses), 0.0, sweeps, generator=generator)
 
     def _field(self, state: Tensor, synapses: Tensor) -> Tensor:
         others = state
