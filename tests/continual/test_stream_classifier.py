@@ -52,6 +52,27 @@ def test_saved_in_the_middle_it_goes_on_bit_for_bit(tmp_path):
         StreamClassifier("text-hash", ensemble()).load(tmp_path / "stream.pt")
 
 
+@pytest.mark.parametrize("labels", [np.array(NAMES * 10), np.arange(30) % 3, torch.arange(30) % 3])
+def test_labels_of_arrays_survive_a_file(tmp_path, labels):
+    stream = StreamClassifier("vector", ensemble()).partial_fit(items(), labels)
+    stream.save(tmp_path / "stream.pt")
+    other = StreamClassifier("vector", ensemble()).load(tmp_path / "stream.pt")
+    assert other.labels == labels[:3].tolist()
+    assert other.predict(items(seed=2)) == stream.predict(items(seed=2))
+
+
+def test_a_text_is_encoded_once_to_predict_with_abstention():
+    calls = []
+
+    def encoder(x):
+        calls.append(len(x))
+        return x
+
+    stream = StreamClassifier(encoder, ensemble()).partial_fit(items(), LABELS)
+    stream.predict(items(seed=2), abstain_below=0.1)
+    assert calls == [30, 30]
+
+
 def test_a_snapshot_answers_as_then():
     stream = StreamClassifier("vector", ensemble()).partial_fit(items(), LABELS)
     copy, before = stream.snapshot(), stream.predict_scores(items(seed=2))
@@ -111,8 +132,13 @@ def test_misuse_is_explained():
     with pytest.raises(ValueError, match="30 items but 2 labels"):
         stream.partial_fit(items(), ["a", "b"])
     stream.partial_fit(items(1), [1])
-    with pytest.raises(ValueError, match="another type than before"):
-        stream.partial_fit(items(1), ["1"])
+    with pytest.raises(ValueError, match=r"another type than before \(int before, str now\)"):
+        stream.partial_fit(items(2), ["new", "1"])
+    assert stream.labels == [*NAMES, 1]  # nothing of the refused batch was kept
+    fixed = StreamClassifier("vector", EWC(torch.nn.Linear(12, 3)))
+    with pytest.raises(ValueError, match="tells 3 classes apart, and 4 have come"):
+        fixed.partial_fit(items(4), [0, 1, 2, 3])
+    assert fixed.labels == []
 
 
 def test_copied_weights_are_centred_class_rows():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -58,28 +59,30 @@ class StreamClassifier:
             labels: one per item, of any hashable kind.
 
         Raises:
-            ValueError: numbers that do not fit, features of another size than before, or a label that is known under
-                another type ("1" and 1).
+            ValueError: numbers that do not fit, features of another size than before, a label that is known under
+                another type ("1" and 1), or more classes than a learner of fixed size has. Nothing is learned then.
         """
         z = self._features(items)
         if len(labels) != len(z):
             raise ValueError(f"there are {len(z)} items but {len(labels)} labels")
-        plain = [label.item() if isinstance(label, Tensor) else label for label in labels]
+        plain = [label.item() if isinstance(label, (Tensor, np.generic)) else label for label in labels]
         known = {str(label): label for label in self.labels}
         for label in plain:
-            if str(label) not in known:
-                known[str(label)] = label
-                self.labels.append(label)
-            elif type(known[str(label)]) is not type(label):
-                kinds = f"{type(known[str(label)]).__name__} before, {type(label).__name__} now"
+            kind = type(known.setdefault(str(label), label))
+            if kind is not type(label):
+                kinds = f"{kind.__name__} before, {type(label).__name__} now"
                 raise ValueError(f"label {label!r} has another type than before ({kinds})")
-        place = {label: i for i, label in enumerate(self.labels)}
-        y = torch.tensor([place[label] for label in plain])
+        place = {label: i for i, label in enumerate(known.values())}
+        y = torch.tensor([place[label] for label in plain], device=z.device)
         if self._optimizer is not None:
+            output = self.learner(z)
+            if len(known) > output.shape[1]:
+                raise ValueError(f"the learner tells {output.shape[1]} classes apart, and {len(known)} have come")
             self._optimizer.zero_grad()
-            (cross_entropy(self.learner(z), y) + self.learner.penalty()).backward()
+            (cross_entropy(output, y) + self.learner.penalty()).backward()
             self._optimizer.step()
         self.learner.observe(z, y)
+        self.labels, self.features = list(known.values()), z.shape[1]
         return self
 
     def forget_class(self, label: Hashable) -> None:
@@ -102,9 +105,7 @@ class StreamClassifier:
         Raises:
             ValueError: nothing was learned, or the features do not fit.
         """
-        if not self.labels:
-            raise ValueError("nothing has been learned yet: call partial_fit first")
-        return self.learner.predict(self._features(items))[:, : len(self.labels)]
+        return self._scores(self._features(items))
 
     def predict(self, items: Any, *, abstain_below: float = 0.0) -> list[Hashable | None]:
         """The label of each item; None where the learner's confidence is below ``abstain_below``.
@@ -112,12 +113,13 @@ class StreamClassifier:
         Raises:
             ValueError: abstention asked of a learner without ``confidence``.
         """
-        best = self.predict_scores(items).argmax(1).tolist()
+        z = self._features(items)
+        best = self._scores(z).argmax(1).tolist()
         sure = [True] * len(best)
         if abstain_below > 0:
             if not hasattr(self.learner, "confidence"):
                 raise ValueError(f"{type(self.learner).__name__} has no confidence to abstain by")
-            sure = (self.learner.confidence(self._features(items)) >= abstain_below).tolist()  # type: ignore[operator]
+            sure = (self.learner.confidence(z) >= abstain_below).tolist()  # type: ignore[operator]
         return [self.labels[i] if certain else None for i, certain in zip(best, sure)]
 
     def snapshot(self) -> StreamClassifier:
@@ -164,8 +166,12 @@ class StreamClassifier:
         z = self.encoder(items)
         if self.features is not None and z.shape[1] != self.features:
             raise ValueError(f"the extractor gave {z.shape[1]} features, and {self.features} before")
-        self.features = z.shape[1]
         return z
+
+    def _scores(self, z: Tensor) -> Tensor:
+        if not self.labels:
+            raise ValueError("nothing has been learned yet: call partial_fit first")
+        return self.learner.predict(z)[:, : len(self.labels)]
 
 
 def adam(learner: Strategy) -> torch.optim.Adam | None:
