@@ -57,7 +57,7 @@ class MemoryNetwork(nn.Module):
             attention = scores.masked_fill(empty, torch.finfo(scores.dtype).min).softmax(1) * ~empty
             said = self._lines(read, story) + self._age(read, story)
             state = state + (attention[:, None] @ said)[:, 0]  # a story without sentences says nothing
-        return state @ self.words[-1].weight.T
+        return state @ self.words[-1].get_parameter("weight").T
 
     def _lines(self, which: int, lines: Tensor) -> Tensor:
         """Sums of word vectors; word j of J counts (1 - j/J) - (k/d)(1 - 2j/J) in feature k of d (section 4.1)."""

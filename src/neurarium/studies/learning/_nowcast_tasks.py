@@ -99,10 +99,14 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors on top of each other, small ones filled up with zeros."""
     stack = tensors[0].new_zeros(len(tensors), *(max(sizes) for sizes in zip(*(t.shape for t in tensors))))
     for number, tensor in enumerate(tensors):
-        stack[(number, *map(slice, tensor.shape))] = tensor.detach()
+        stack[number][_corner(tensor.shape)] = tensor.detach()
     return stack
 
 
 def _flat(stacks: Sequence[Tensor], number: int, shapes: Sequence[torch.Size]) -> Tensor:
     """One model's parameters out of the stacks."""
-    return torch.cat([s[(number, *map(slice, shape))].flatten() for s, shape in zip(stacks, shapes)]).cpu()
+    return torch.cat([stack[number][_corner(shape)].flatten() for stack, shape in zip(stacks, shapes)]).cpu()
+
+
+def _corner(shape: torch.Size) -> tuple[slice, ...]:
+    return tuple(slice(0, size) for size in shape)
