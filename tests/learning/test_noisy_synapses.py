@@ -18,6 +18,18 @@ def test_without_noise_it_is_the_memory(order):
     torch.testing.assert_close(NoisySynapses(memory, 0.0).field(states), memory.field(states))
 
 
+@pytest.mark.parametrize("order", [2, 4])
+def test_without_noise_it_retrieves_as_the_memory_does(order):
+    generator = torch.Generator().manual_seed(3)
+    rows = diluted_patterns(4, 20, generator=generator)
+    memory = HebbianMemory(20, order, contact="distinct", dtype=torch.float64).store(rows)
+    states = torch.randint(0, 2, (50, 20), generator=generator).double() * 2 - 1
+    draws = [torch.Generator().manual_seed(4) for _ in range(2)]
+    found = NoisySynapses(memory, 0.0).relax(states, 2, draws[0])
+    assert torch.equal(found, memory.relax(states, 0.0, 2, draws[1], block_size=1))
+    assert not torch.equal(found, states)
+
+
 def test_field_is_the_sum_over_different_neurons():
     generator = torch.Generator().manual_seed(1)
     memory = HebbianMemory(6, 4, contact="distinct", dtype=torch.float64).store(diluted_patterns(2, 6))

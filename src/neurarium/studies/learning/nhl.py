@@ -50,16 +50,18 @@ KINDS = ("gaussian_noise", "impulse_noise", "defocus_blur", "motion_blur", "fog"
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm, its stream and its sizes."""
+
     method: Literal["source", "bn", "tent", "pseudo-label", "hebbian"] = "source"
     competition: Literal["soft", "hard"] = "soft"
     modulator: Literal["none", "affine", "conv1x1", "bn"] = "none"
-    rate: float = 0.0
-    lr: float = 0.0
+    rate: float = 0.0  # of the Hebbian step
+    lr: float = 0.0  # of Adam on what descends the entropy
     target: Literal["corruptions", "digits"] = "corruptions"
     data: str = "mnist-small"
     network: Literal["small", "wide-resnet"] = "small"
     train: int = 12_000
-    test: int = 2_000
+    test: int = 2_000  # images under each corruption
     kinds: tuple[str, ...] = KINDS
     severity: int = 4
     source_epochs: int = 2
@@ -69,6 +71,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train the source model, adapt it to each domain's stream in turn, and count errors as they are made."""
     split = load(settings.data)
     split = replace(split, train=split.train.subset(settings.train, seed=run.seed))
     clean = split.test.subset(settings.test, seed=run.seed)
