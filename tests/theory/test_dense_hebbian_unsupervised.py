@@ -16,6 +16,7 @@ from neurarium.theory import (
     overlap_from_loss,
     replica_symmetric,
 )
+from neurarium.theory.replica_theory import _hopfield_noise
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,23 @@ def test_hopfield_without_a_teacher_feels_every_mode():
     stored = replica_symmetric(2, 0.1, 0.2)
     learnt = replica_symmetric(2, 0.1, 0.2, 1.0, 5, training="unsupervised")
     torch.testing.assert_close(stored.m, learnt.m)
+
+
+@pytest.mark.parametrize("training", ["supervised", "unsupervised"])
+def test_noise_of_pairs_is_the_slope_of_the_couplings_r_transform(training):
+    # R(x) = z(x) - 1/x with the mean resolvent G(z) = x, so R' = 1/G' + 1/G^2, from the eigenvalues of real couplings
+    neurons, patterns, examples, quality = 1200, 120, 4, 0.6
+    generator = torch.Generator().manual_seed(0)
+    shown = noisy_examples(diluted_patterns(patterns, neurons, generator=generator), quality, examples, generator)
+    rows = (shown.mean(1) if training == "supervised" else shown.flatten(0, 1) / math.sqrt(examples)).double() / quality
+    levels = torch.linalg.eigvalsh(rows.T @ rows / neurons)
+    z = 1.3 * levels.max()
+    resolvent, slope = (1 / (z - levels)).mean(), -(1 / (z - levels)).square().mean()
+    found = float(1 / slope + 1 / resolvent**2)
+    arguments = (torch.ones(()), resolvent, torch.tensor(quality).double(), torch.tensor(examples).double())
+    expected = patterns / neurons * float(_hopfield_noise(2, *arguments, training, "all"))
+    assert found == pytest.approx(expected, rel=0.03)
+    assert expected > 1.5 * patterns / neurons * float(crosstalk(2, 1.0, quality, examples, training, "all"))
 
 
 def test_one_example_needs_no_teacher():
