@@ -172,6 +172,8 @@ def test_controls_share_what_they_should() -> None:
     assert torch.equal(model[0].weight.detach(), start * mask), "the controls leave the ticket alone"
     train(fresh.model, fresh)
     assert bool((fresh.model[0].weight.detach()[~mask] == 0).all())
+    fresh.reset()
+    assert torch.equal(fresh.model[0].weight, again.model[0].weight), "the control rewinds to its own beginning"
 
 
 def test_an_interrupted_search_resumes_to_the_same_ticket(tmp_path: Path) -> None:

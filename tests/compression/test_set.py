@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import binom, chisquare
@@ -126,6 +127,22 @@ def test_masked_dense_weights_evolve_in_the_same_way(storage: str) -> None:
     torch.testing.assert_close(sparse(x), dense(x), rtol=1e-5, atol=1e-6)
 
 
+def test_a_grown_masked_weight_begins_without_memory_whatever_was_there_before() -> None:
+    dense = layer().to_linear()
+    optimizer = torch.optim.SGD(dense.parameters(), 0.05, momentum=0.9)
+    dense(torch.randn(20, 40, generator=seeded(1))).square().sum().backward()
+    optimizer.step()  # momenta of all weights, from before the mask
+    masks = Masks({"weight": dense.weight})
+    masks.keep({"weight": torch.rand(30, 40, generator=seeded(2)) < 0.1})
+    before = dense.weight.detach().clone()
+    SparseEvolution(dense, optimizer, masks=masks, generator=seeded(3)).evolve()
+    grown = masks["weight"] & (dense.weight.detach() != before)
+    memory = optimizer.state[dense.weight]["momentum_buffer"]
+    assert bool(grown.any())
+    assert not bool(memory[grown].any())
+    assert bool(memory[masks["weight"] & ~grown].all())
+
+
 def test_growth_is_uniform_over_free_places() -> None:
     taken = torch.arange(0, 100, 3)
     counts = torch.zeros(100)
@@ -169,7 +186,7 @@ def test_conversion_leaves_the_model_and_dense_layers_alone() -> None:
 
 
 def test_tiny_share_of_moves_is_a_fixed_graph() -> None:
-    models = [random_sparse(mlp(), density=0.2, generator=seeded()) for _ in range(2)]
+    models = [random_sparse(mlp(), density=0.3, generator=seeded()) for _ in range(2)]
     batches = [(torch.randn(30, 20, generator=seeded(1)), torch.randint(3, (30,), generator=seeded(2)))]
     models[1].load_state_dict(models[0].state_dict())
     for i, model in enumerate(models):
@@ -186,7 +203,7 @@ def mlp() -> nn.Sequential:
 
 
 def test_callback_evolves_by_epoch_and_removes_at_the_end() -> None:
-    model = random_sparse(mlp(), density=0.2, generator=seeded())
+    model = random_sparse(mlp(), density=0.3, generator=seeded())
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     start, count = copy.deepcopy(model), model[0].values.numel()
     batches = [(torch.randn(9, 20), torch.randint(3, (9,))) for _ in range(4)]
@@ -265,6 +282,8 @@ def test_degrees_and_power_law() -> None:
     exponent, _, distance = power_law(degrees[degrees >= 5].numpy())
     assert exponent == pytest.approx(2.5, abs=0.15)
     assert distance < 0.05
+    exponent, tail, _ = power_law(np.array([2] * 20))
+    assert (exponent, tail) == (pytest.approx(1 + 1 / np.log(2 / 1.5)), 2)
 
 
 @pytest.mark.parametrize(
