@@ -58,6 +58,36 @@ def test_one_member_is_plain_distillation_bit_for_bit():
     assert torch.allclose(found(x), student(x), atol=1e-6)
 
 
+def test_the_second_member_learns_what_the_first_has_missed():
+    model, (x, y) = teacher(), blobs()
+    chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), epochs=2, held_out=0.25, batch_size=60, min_gain=-9.0)
+    torch.manual_seed(7)
+    found = chain.compress(model, [(x, y)])
+    torch.manual_seed(7)
+    train = torch.randperm(240)[60:]
+    with torch.no_grad():
+        said = model(x)
+    group, weight = torch.zeros(240, 3), torch.ones(240)
+    for eta in found.weights.tolist():
+        student = nn.Linear(6, 3)
+        optimizer = torch.optim.Adam(student.parameters(), 2e-3)
+        for _ in range(2):
+            for rows in torch.randperm(180).split(60):
+                rows = train[rows]
+                optimizer.zero_grad()
+                out = group[rows] + student(x[rows])
+                soft = kl_div((out / 2).log_softmax(1), (said[rows] / 2).softmax(1), reduction="none").sum(1)
+                hard = cross_entropy(out, y[rows], reduction="none")
+                (weight[rows] * (0.5 * hard + 2 * soft)).mean().backward()
+                optimizer.step()
+        with torch.no_grad():
+            group = group + eta * student(x)
+        missed = ((said / 2).softmax(1) * ((said / 2).log_softmax(1) - (group / 2).log_softmax(1))).sum(1)
+        weight = (missed + 0.1 * missed.mean()) / (1.1 * missed.mean())
+    assert len(found.weights) == 2
+    assert torch.allclose(found(x), group, atol=1e-5)
+
+
 def test_every_member_lowers_the_loss_and_the_sum_is_the_group():
     model, (x, y) = teacher(), blobs()
     torch.manual_seed(0)

@@ -64,6 +64,32 @@ def test_compress_searches_within_a_budget_and_leaves_the_teacher_alone():
     assert again.searches[0].policy is n2n.searches[0].policy
 
 
+def test_students_of_both_stages_are_judged_on_held_out_examples_and_measured_against_the_teacher():
+    torch.manual_seed(0)
+    x = torch.randn(60, 1, 6, 6)
+    y = (x.mean((1, 2, 3)) > 0).long()
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(54, 2),
+    )  # fmt: skip
+    fit(Backprop(model, cross_entropy), [(x, y)], torch.optim.Adam(model.parameters(), 1e-2), epochs=30)
+    train, held = ask_teacher(model, [(x[:40], y[:40])]), ask_teacher(model, [(x[40:], y[40:])])
+    n2n = N2N(3, 2, epochs=1, students_per_iteration=4, generator=torch.Generator().manual_seed(0))
+    n2n.search(model, train, held)
+    size = sum(p.numel() for p in model.parameters())
+    removal, narrow = n2n.searches
+    assert removal.best().model is narrow.base  # stage 2 starts from the best of stage 1
+    assert removal.best().parameters < size
+    for search in n2n.searches:
+        assert search.teacher_parameters == size  # ... and is still compared with the teacher
+        tried = [c for c in search.history if c.model is not None]
+        fresh = {str(c.model): c for c in reversed(tried)}  # the first of each architecture was trained
+        assert all(c.accuracy == judge(c.model, held) for c in fresh.values())
+        for c in tried:
+            saved = 1 - c.parameters / size
+            assert c.reward == pytest.approx(saved * (2 - saved) * c.accuracy / held.accuracy)
+
+
 def test_requests_that_make_no_sense():
     untrained = teacher(epochs=0)
     with torch.no_grad():

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, linear, mse_loss
 
 from neurarium.compression import ClassOfStudents, TeacherClass, record, small_student
-from neurarium.compression.teacher_class import Judge, cut
+from neurarium.compression.teacher_class import Judge, cut, teach
 from neurarium.learning import Backprop
 from neurarium.objectives import distillation_loss
 from neurarium.training import fit
@@ -120,14 +120,36 @@ def test_the_judge_tells_real_from_fake_and_the_student_persuades_it():
     judge, real, fake = Judge(4), torch.randn(64, 4) + 2, torch.randn(64, 4) - 2
     optimizer = torch.optim.Adam(judge.parameters(), 1e-3)
     for _ in range(40):
-        optimizer.zero_grad()
-        (judge.loss(real, True, real) + judge.loss(fake, False, real)).backward()
-        optimizer.step()
+        teach([judge], optimizer, [fake], [real])
     assert judge.persuaded(real, real) < judge.persuaded(fake, real)
     fake.requires_grad_()
     judge.persuaded(fake, real).backward()
     assert fake.grad.abs().sum() > 0
     assert all(p.requires_grad for p in judge.parameters())
+
+
+def test_without_its_verdict_the_judge_is_a_fixed_head_for_mean_squares():
+    torch.manual_seed(0)
+    judge, real = Judge(4).eval(), torch.randn(8, 4)
+    student, x = nn.Linear(3, 4), torch.randn(8, 3)
+    with torch.no_grad():
+        judge.real.weight.zero_()  # says the same of everything: a constant in the loss
+    judge.persuaded(student(x), real).backward()
+    found = student.weight.grad.clone()
+    student.zero_grad()
+    mse_loss(judge.reconstruct(judge.body(student(x))), real).backward()
+    torch.testing.assert_close(found, student.weight.grad)
+
+
+def test_what_a_relu_cannot_give_is_cut():
+    head, minus = nn.Linear(3, 2), nn.Linear(3, 3)
+    eye, x = torch.eye(3), torch.randn(5, 3)
+    with torch.no_grad():
+        minus.weight.copy_(-eye)
+        minus.bias.zero_()
+    for rectify in (True, False):
+        whole = ClassOfStudents([minus], eye, torch.zeros(3), head, rectify=rectify).eval()
+        assert torch.equal(whole(x), head((-x).relu() if rectify else -x))
 
 
 @pytest.mark.parametrize(
