@@ -224,6 +224,8 @@ def test_contexts_are_found_and_recognised_from_the_loss() -> None:
     strict = ContextDetector(ratio=1.01)
     strict.restore(**detector.state())
     assert not strict.fits(second, 2.05)
+    assert strict.fits(second, 2.005)
+    assert strict.fits(first, 0.29)
 
 
 def test_a_stream_without_task_names_opens_contexts_and_returns_to_them() -> None:
@@ -273,6 +275,8 @@ def test_room_runs_out_or_grows() -> None:
     strategy.begin_task("b")
     with pytest.raises(ValueError, match="raise max_contexts, or set grow=True"):
         strategy.begin_task("c")
+    assert strategy.num_contexts == 2  # and nothing of the third is left behind
+    assert strategy.predict(batch()[0]).shape == (20, 3)
     growing = GateON(mlp(), max_contexts=2, grow=True)
     optimizer = torch.optim.Adam(growing.model.parameters(), 0.01)
     growing.attach(optimizer)
@@ -282,6 +286,103 @@ def test_room_runs_out_or_grows() -> None:
     gate = growing.model[0].context_gate
     assert gate.num_contexts == 4
     assert any(p is gate.logit[2] for group in optimizer.param_groups for p in group["params"])
+    resumed = GateON(mlp(), max_contexts=2, grow=True)
+    resumed.load_state_dict(growing.state_dict())
+    assert torch.equal(resumed.predict(batch()[0], 2), growing.predict(batch()[0], 2))
+
+
+def test_an_optimizer_built_before_the_gates_is_refused() -> None:
+    model = mlp()
+    early = torch.optim.Adam(model.parameters(), 0.01)
+    with pytest.raises(ValueError, match="lacks the gates: build it after the strategy"):
+        GateON(model).attach(early)
+    plain = mlp()
+    early = torch.optim.Adam(plain.parameters(), 0.01)
+    GateON(plain, gates=False).attach(early)  # nothing to miss
+
+
+def worn(strategy: GateON, layer: int, name: str = "weight") -> torch.Tensor:
+    """What one step has worn off, over rate (0.01) and its mean, which is the rule's factor: [1, factor]."""
+    optimizer = torch.optim.SGD(strategy.model.parameters(), 0.0)
+    strategy.attach(optimizer)
+    step(strategy, optimizer)
+    return (1 - strategy.gated[layer].states()[name].working) / 0.01
+
+
+def relu(x: torch.Tensor) -> torch.Tensor:
+    return x.clamp_min(0)
+
+
+@pytest.mark.parametrize(("rule", "factors"), [("full", (1, 1)), ("activity", (2, 3)), ("local", (1, 1))])
+def test_rates_per_rule(rule: str, factors: tuple[int, int]) -> None:
+    for layer, factor in enumerate(factors):
+        strategy = GateON(mlp(), relevance=rule, leak=0.0)
+        assert float(worn(strategy, layer).mean()) == pytest.approx(factor, rel=1e-4)
+    net = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    assert float(worn(GateON(net, leak=0.0), 0).mean()) == pytest.approx(0.4, rel=1e-4)
+
+
+def test_relevance_by_activity_is_that_of_the_papers_formulas() -> None:
+    x, _ = batch()
+    net = mlp()
+    a = relu(net[0](x))
+    units = GateON(copy.deepcopy(net), relevance="activity", normalize=False, gates=False, leak=0.0)
+    torch.testing.assert_close(worn(units, 0), 2 * a.mean(0) / a.mean(), rtol=1e-3, atol=1e-4)
+    weights = GateON(copy.deepcopy(net), relevance="activity", level="parameter", gates=False, leak=0.0)
+    found = worn(weights, 0)
+    unit = F.normalize(relu(F.batch_norm(net[0](x), None, None, training=True)), dim=1)  # the paper's layer
+    products = torch.einsum("bi,bj->ij", unit.square(), x.square())
+    torch.testing.assert_close(found, products / products.mean(), rtol=1e-3, atol=1e-4)
+    full = GateON(copy.deepcopy(net), level="parameter", normalize=False, gates=False, leak=0.0)
+    found = worn(full, 0)
+    net.zero_grad()
+    F.cross_entropy(net(x), batch()[1]).backward()
+    squares = (net[0].weight.grad * net[0].weight).detach().square()
+    torch.testing.assert_close(found, (squares / squares.mean()).clamp_max(100), rtol=1e-3, atol=1e-4)
+
+
+def test_relevance_of_a_channel_sums_over_its_positions_before_it_is_squared() -> None:
+    a, g = torch.randn(3, 2, 5), torch.randn(3, 2, 5)
+    wanted = (a * g).sum(2).square().mean(0)
+    torch.testing.assert_close(unit_relevance(a, g, 1), wanted)
+
+
+def test_local_relevance_is_wired_to_the_next_layer() -> None:
+    x, _ = batch()
+    net = mlp()
+    first = net[:2](x).detach()
+    second = net[2:4](first).detach()
+    for layer, wanted in (
+        (0, inner_relevance(first, net[2].weight.detach(), (net[2](first) > 0).float())),
+        (1, output_relevance(second, net[4].weight.detach(), net[4](second).detach())),
+    ):
+        found = worn(GateON(copy.deepcopy(net), relevance="local", normalize=False, gates=False, leak=0.0), layer)
+        torch.testing.assert_close(found, wanted / wanted.mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_context_each_example_gets_the_surest() -> None:
+    strategy = GateON(mlp(), max_contexts=4)
+    for task in range(2):
+        strategy.begin_task(task)
+        optimizer = torch.optim.Adam(strategy.model.parameters(), 0.05)
+        strategy.attach(optimizer)
+        for seed in range(3):
+            step(strategy, optimizer, seed + 10 * task)
+    x, _ = batch(3)
+    each = torch.stack([strategy.predict(x, c) for c in range(2)])
+    doubt = torch.distributions.Categorical(logits=each).entropy()
+    assert torch.equal(strategy.predict(x), each[doubt.argmin(0), torch.arange(20)])
+    assert strategy.infer_context(x) == int(doubt.mean(1).argmin())
+
+
+def test_a_context_is_trusted_after_460_batches() -> None:
+    detector = ContextDetector()
+    context = detector.open()
+    for _ in range(459):
+        detector.note(context, 1.0)
+    assert not detector.trusted(context)
+    detector.note(context, 1.0)
+    assert detector.trusted(context)
 
 
 def test_convolutions_transformer_layers_and_every_rule_run() -> None:

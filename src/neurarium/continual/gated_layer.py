@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -160,3 +162,49 @@ def spread(availability: Tensor, parameter: Tensor) -> Tensor:
     """A per unit as a factor for each row of a parameter; A per weight as it is."""
     missing = parameter.dim() - availability.dim()
     return availability.view(-1, *[1] * missing) if missing else availability
+
+
+def chosen_layers(model: nn.Module, names: Sequence[str] | None) -> list[str]:
+    """The layers to gate and, last, the output layer that follows them.
+
+    Raises:
+        ValueError: a name that leads nowhere or to another kind of layer, or too few layers.
+    """
+    inside = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
+    every = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS)) and not name.startswith(tuple(inside))
+    ]
+    if names is None:
+        if len(every) < 2:
+            raise ValueError(f"model has {len(every)} linear or convolution layers; gating needs one before the output")
+        return every
+    unknown = [name for name in names if name not in every]
+    if unknown or not names:
+        raise ValueError(
+            f"layers must name linear or convolution layers of the model ({', '.join(every)}), not {unknown}"
+        )
+    later = [name for name in every if every.index(name) > max(every.index(n) for n in names)]
+    if not later:
+        raise ValueError(f"layers must leave out the output layer ({every[-1]}), which is neither gated nor protected")
+    return [*names, later[0]]
+
+
+def check_rule(layers: Sequence[nn.Module], level: str, relevance: str) -> None:
+    """Whether the relevance rule can be computed on these layers.
+
+    Raises:
+        ValueError: it cannot; the message says what to use.
+    """
+    if relevance == "local":
+        for before, after in pairwise(layers):
+            sizes = (getattr(before, "out_features", None), getattr(after, "in_features", None))
+            if None in sizes or sizes[0] != sizes[1]:
+                raise ValueError('relevance "local" needs fully connected layers that feed each other; use "full"')
+    if (
+        relevance == "activity"
+        and level == "parameter"
+        and any(isinstance(layer, CONVOLUTIONS) for layer in layers[:-1])
+    ):
+        raise ValueError('relevance "activity" per parameter needs fully connected layers; use "full"')

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.continual.context_detection import ContextDetector
-from neurarium.continual.gated_layer import CONVOLUTIONS, GatedLayer
+from neurarium.continual.gated_layer import GatedLayer, check_rule, chosen_layers
 from neurarium.continual.strategy import Strategy, Task
+from neurarium.layers import ContextGate
 
 LEVELS, RULES, PLACES = ("neuron", "parameter"), ("full", "activity", "local"), ("update", "gradient")
 
@@ -37,7 +38,8 @@ class GateON(Strategy):
         level: availability per ``"neuron"`` (a row of weights) or per ``"parameter"``.
         relevance: ``"full"``: (dL/da a)² from the backward pass; ``"activity"``: mean activity (for parameters,
             products of squared activities); ``"local"``: contribution to the next layer, fully connected layers only.
-        rate: of availability's decay per step; rate times the steps of a task should be about 5.
+        rate: of availability's decay per step. Rate times the steps of a task says how much of it one task uses up:
+            about 1 was best for neurons in our study, 5 for parameters.
         leak: relative relevance below which availability grows back (re-activation); 0 for never.
         max_contexts: capacity of the gates; few contexts in much room start with small gates.
         grow: double the capacity when it is used up, instead of raising.
@@ -108,12 +110,11 @@ class GateON(Strategy):
         Raises:
             ValueError: there is no room for another context.
         """
+        if not self.detect:
+            context = self.contexts.get(task, len(self.contexts))
+            self._switch(context)
+            self.contexts[task] = context
         self.task = task
-        if self.detect:
-            return
-        if task not in self.contexts:
-            self.contexts[task] = len(self.contexts)
-        self._switch(self.contexts[task])
 
     @property
     def num_contexts(self) -> int:
@@ -121,8 +122,7 @@ class GateON(Strategy):
         return len(self.detector.losses) if self.detect else len(self.contexts)
 
     def _switch(self, context: int) -> None:
-        if context >= self.capacity:
-            self._make_room()
+        self._make_room(context)
         if context == self.context:
             return
         self.context = context
@@ -136,23 +136,36 @@ class GateON(Strategy):
         for module in self._switches():
             module.set_task(context)
 
-    def _make_room(self) -> None:
+    def _make_room(self, context: int) -> None:
+        if context < self.capacity:
+            return
         if not self.grow:
             raise ValueError(f"all {self.capacity} contexts are in use: raise max_contexts, or set grow=True")
+        self._add_capacity(self.capacity)
+
+    def _add_capacity(self, contexts: int) -> None:
         for name in self.names[:-1]:
             layer: Any = self.model.get_submodule(name)
             if hasattr(layer, "context_norm"):
-                layer.context_norm.grow(self.capacity)
+                layer.context_norm.grow(contexts)
             if hasattr(layer, "context_gate"):
-                new = layer.context_gate.grow(self.capacity)
+                new = layer.context_gate.grow(contexts)
                 for optimizer in self._optimizers:
                     optimizer.add_param_group({"params": new})
-        self.capacity *= 2
+        self.capacity += contexts
 
     # Learning
 
     def attach(self, optimizer: torch.optim.Optimizer) -> ExitStack:  # type: ignore[override]
-        """Let availability act on an optimizer's steps; ``close()`` of what is returned ends that."""
+        """Let availability act on an optimizer's steps; ``close()`` of what is returned ends that.
+
+        Raises:
+            ValueError: the optimizer lacks the gates, because it was built before them.
+        """
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        gates = [p for m in self.model.modules() if isinstance(m, ContextGate) for p in m.parameters()]
+        if any(p.requires_grad and id(p) not in held for p in gates):
+            raise ValueError("optimizer lacks the gates: build it after the strategy, from strategy.model.parameters()")
         self._optimizers = [optimizer]
         hooks = ExitStack()
         hooks.callback(optimizer.register_step_pre_hook(lambda *_: self._before()).remove)
@@ -184,11 +197,13 @@ class GateON(Strategy):
             raise ValueError("detect=True needs batches of several examples: the loss of one is too noisy")
         detector = self.detector
         if not detector.losses:
-            self._switch(detector.open())
+            self._switch(detector.open())  # context 0, for which there always is room
         loss = float(self.loss(self.predict(x, self.context), y))
         if detector.trusted(self.context) and not detector.fits(self.context, loss):
             losses = {c: float(self.loss(self.predict(x, c), y)) for c in range(self.num_contexts) if c != self.context}
             known = [c for c, value in losses.items() if detector.fits(c, value)]
+            if not known:
+                self._make_room(self.num_contexts)
             self._switch(known[0] if known else detector.open())
             loss = losses[self.context] if known else float(self.loss(self.predict(x, self.context), y))
         detector.note(self.context, loss)
@@ -213,7 +228,7 @@ class GateON(Strategy):
                 self._set(number)
                 outputs.append(self.model(x))
             every = torch.stack(outputs)
-            surest = (every.softmax(-1) * every.log_softmax(-1)).sum(-1).argmax(0)
+            surest = entropy(every).argmin(0)
             return every[surest, torch.arange(every.shape[1], device=every.device)]
         finally:
             self._set(self.context)
@@ -221,10 +236,11 @@ class GateON(Strategy):
                 module.training = mode
 
     @torch.no_grad()
-    def infer_context(self, x: Any, y: Tensor) -> int:
-        """The known context with the lowest loss on a few labelled examples."""
-        losses = [float(self.loss(self.predict(x, c), y)) for c in range(max(1, self.num_contexts))]
-        return losses.index(min(losses))
+    def infer_context(self, x: Any, y: Tensor | None = None) -> int:
+        """The known context with the lowest loss on a few labelled examples; without labels, the surest on average."""
+        outputs = [self.predict(x, c) for c in range(max(1, self.num_contexts))]
+        doubts = [float(entropy(output).mean() if y is None else self.loss(output, y)) for output in outputs]
+        return doubts.index(min(doubts))
 
     # Reports
 
@@ -248,57 +264,20 @@ class GateON(Strategy):
         return unit @ unit.T
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Which task is which context, and the detector's memory."""
-        return {"context": self.context, "contexts": dict(self.contexts), "detector": self.detector.state()}
+        """Which task is which context, the detector's memory, and the room there is."""
+        return {
+            "context": self.context, "contexts": dict(self.contexts), "detector": self.detector.state(),
+            "capacity": self.capacity,
+        }  # fmt: skip
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """See ``get_extra_state``."""
+        self._add_capacity(max(0, state["capacity"] - self.capacity))  # for gates that had grown
         self.context, self.contexts = state["context"], dict(state["contexts"])
         self.detector.restore(**state["detector"])
         self._set(self.context)
 
 
-def chosen_layers(model: nn.Module, names: Sequence[str] | None) -> list[str]:
-    """The layers to gate and, last, the output layer that follows them.
-
-    Raises:
-        ValueError: a name that leads nowhere or to another kind of layer, or too few layers.
-    """
-    inside = [f"{name}." for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
-    every = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS)) and not name.startswith(tuple(inside))
-    ]
-    if names is None:
-        if len(every) < 2:
-            raise ValueError(f"model has {len(every)} linear or convolution layers; gating needs one before the output")
-        return every
-    unknown = [name for name in names if name not in every]
-    if unknown or not names:
-        raise ValueError(
-            f"layers must name linear or convolution layers of the model ({', '.join(every)}), not {unknown}"
-        )
-    later = [name for name in every if every.index(name) > max(every.index(n) for n in names)]
-    if not later:
-        raise ValueError(f"layers must leave out the output layer ({every[-1]}), which is neither gated nor protected")
-    return [*names, later[0]]
-
-
-def check_rule(layers: Sequence[nn.Module], level: str, relevance: str) -> None:
-    """Whether the relevance rule can be computed on these layers.
-
-    Raises:
-        ValueError: it cannot; the message says what to use.
-    """
-    if relevance == "local":
-        for before, after in pairwise(layers):
-            sizes = (getattr(before, "out_features", None), getattr(after, "in_features", None))
-            if None in sizes or sizes[0] != sizes[1]:
-                raise ValueError('relevance "local" needs fully connected layers that feed each other; use "full"')
-    if (
-        relevance == "activity"
-        and level == "parameter"
-        and any(isinstance(layer, CONVOLUTIONS) for layer in layers[:-1])
-    ):
-        raise ValueError('relevance "activity" per parameter needs fully connected layers; use "full"')
+def entropy(output: Tensor) -> Tensor:
+    """Of the class probabilities behind logits [..., classes]: [...]."""
+    return torch.special.entr(output.softmax(-1)).sum(-1)

@@ -41,10 +41,12 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """What an arm does and with which numbers."""
+
     experiment: Literal["stream", "split", "joint", "overlap", "noise", "strengths", "catch"] = "stream"
     strategy: Literal["sgd", "l2", "ewc", "ewc-online"] = "sgd"
-    strength: float = 0.0
-    dropout: bool = False
+    strength: float = 0.0  # lambda
+    dropout: bool = False  # and early stopping
     data: str = "mnist-small"
     images: int = 6_000
     test_images: int = 2_000
@@ -54,13 +56,14 @@ class Settings:
     lr: float = 0.01
     momentum: float = 0.9
     batch_size: int = 64
-    square: int = 8
-    noise: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-    sweep: tuple[float, ...] = (0.3, 3.0, 30.0, 300.0)
-    updates: int = 1_500
+    square: int = 8  # side of the permuted square, "overlap" only
+    noise: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # its length over that of the weights
+    sweep: tuple[float, ...] = (0.3, 3.0, 30.0, 300.0)  # strengths, "strengths" only
+    updates: int = 1_500  # per game, "catch" only
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """The arm's experiment."""
     if settings.experiment == "catch":
         return catch(settings, run)
     split = images(settings, run)
@@ -96,6 +99,7 @@ def network(settings: Settings, inputs: int = 784) -> nn.Sequential:
 
 
 def strategy_for(settings: Settings, model: nn.Module) -> Strategy:
+    """What the arm does against forgetting."""
     match settings.strategy:
         case "sgd":
             return Finetune(model)
@@ -108,6 +112,7 @@ def strategy_for(settings: Settings, model: nn.Module) -> Strategy:
 
 
 def sgd(settings: Settings, model: nn.Module) -> torch.optim.SGD:
+    """The optimizer, new for every task."""
     return torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=settings.momentum)
 
 
@@ -233,6 +238,7 @@ def catch(settings: Settings, run: Run) -> dict[str, float]:
 
 
 def accuracy(model: nn.Module, arrays: Arrays) -> float:
+    """Share of the examples that are right."""
     return evaluate(model, Batches(arrays, 1000))
 
 

@@ -34,14 +34,16 @@ from neurarium.learning import Backprop
 
 @dataclass(frozen=True)
 class Settings:
+    """What an arm does and with which numbers."""
+
     stream: Literal["permuted", "rotated"] = "permuted"
     gates: bool = True
     availability: bool = True
     level: Literal["neuron", "parameter"] = "neuron"
-    rate: float = 0.01
+    rate: float = 0.01  # of availability, per step
     leak: float = 0.5
-    detect: bool = False
-    strength: float = 0.0
+    detect: bool = False  # find contexts from the loss
+    strength: float = 0.0  # of EWC; above 0 it takes the place of gates and availability
     data: str = "mnist-small"
     images: int = 4_000
     test_images: int = 1_000
@@ -50,14 +52,15 @@ class Settings:
     width: int = 400
     batch_size: int = 100
     lr: float = 5e-3
-    contexts: int = 128
-    first_steps: int = 20
+    contexts: int = 128  # room for them
+    first_steps: int = 20  # after which forward transfer is measured
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """The stream, learned by one arm; accuracy on every task so far after every task."""
     stream = tasks(settings, run)
     strategy = build(settings, run, len(stream[0].train) // settings.batch_size * settings.epochs)
-    optimizer = torch.optim.Adam(strategy.model.parameters(), settings.lr)
+    optimizer = torch.optim.Adam(strategy.model.parameters(), settings.lr, fused=True)
     strategy.attach(optimizer)
     table: list[list[float]] = []
     ends: list[int] = []
@@ -162,7 +165,7 @@ def context(strategy: Strategy, number: int) -> int:
 def from_scratch(settings: Settings, run: Run, split: Split) -> float:
     """What the first steps reach in a new network of the same arm."""
     strategy = build(settings, run, settings.first_steps)
-    optimizer = torch.optim.Adam(strategy.model.parameters(), settings.lr)
+    optimizer = torch.optim.Adam(strategy.model.parameters(), settings.lr, fused=True)
     strategy.begin_task(0)
     short = dataclasses.replace(split, train=split.train[: settings.first_steps * settings.batch_size])
     return learn(dataclasses.replace(settings, epochs=1), Run(run.seed, run.device), strategy, optimizer, short, 0)[0]
