@@ -1,5 +1,6 @@
 """Direct feedback alignment against hand computation, limiting cases and backpropagation."""
 
+import functools
 import itertools
 import math
 
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.learning import Backprop, DirectFeedbackAlignment, FeedbackAlignment, Shallow
 from neurarium.probes import alignment
+from neurarium.training import peak_bytes
 
 
 def mlp(*sizes, dtype=torch.float64):
@@ -31,21 +33,29 @@ def gradients(rule, x, y):
     return {name: p.grad.clone() for name, p in rule.model.named_parameters() if p.grad is not None}
 
 
-def test_hand_computed_gradient_of_a_small_network():
-    model = mlp(3, 2, 2)
+def test_hand_computed_gradients_of_a_network_with_two_hidden_layers():
+    """The paper's code again, in NumPy: slices of one matrix, divided by the root of the widest block."""
+    model = mlp(5, 8, 6, 3)
     rule = DirectFeedbackAlignment(model, cross_entropy)
-    x, y = batch(6, 3, 2)
+    x, y = batch()
     found = gradients(rule, x, y)
-    w1, b1, w2, b2 = (p.detach().numpy() for p in model.parameters())
-    z = x.numpy() @ w1.T + b1
-    logits = np.maximum(z, 0) @ w2.T + b2
+    w1, b1, w2, b2, w3, b3 = (p.detach().numpy() for p in model.parameters())
+    z1 = x.numpy() @ w1.T + b1
+    z2 = np.maximum(z1, 0) @ w2.T + b2
+    logits = np.maximum(z2, 0) @ w3.T + b3
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    error = (p - np.eye(2)[y.numpy()]) / 6
-    told = (error @ rule.feedback_matrix.numpy()[:, :2] / np.sqrt(2)) * (z > 0)
-    assert np.allclose(found["0.weight"].numpy(), told.T @ x.numpy(), atol=1e-12)
-    assert np.allclose(found["0.bias"].numpy(), told.sum(0), atol=1e-12)
-    assert np.allclose(found["2.weight"].numpy(), error.T @ np.maximum(z, 0), atol=1e-12)
+    error = (p - np.eye(3)[y.numpy()]) / 16
+    matrix = rule.feedback_matrix.numpy()
+    first = error @ matrix[:, :8] / np.sqrt(8) * (z1 > 0)
+    second = error @ matrix[:, :6] / np.sqrt(8) * (z2 > 0)
+    assert np.abs(first).max() > 1e-3
+    assert np.abs(second).max() > 1e-3
+    for name, delta, below in (
+        ("0", first, x.numpy()), ("2", second, np.maximum(z1, 0)), ("4", error, np.maximum(z2, 0))
+    ):  # fmt: skip
+        assert np.allclose(found[f"{name}.weight"].numpy(), delta.T @ below, rtol=1e-12, atol=1e-14)
+        assert np.allclose(found[f"{name}.bias"].numpy(), delta.sum(0), rtol=1e-12, atol=1e-14)
 
 
 def test_feedback_equal_to_the_forward_weights_is_backpropagation():
@@ -140,11 +150,73 @@ def test_tokens_each_get_their_own_error_and_pooled_outputs_are_repeated():
     moved = (rule.signals(changed, y)["body"] - rule.signals(x, y)["body"]).abs().sum(-1) > 1e-9
     assert moved.nonzero().tolist() == [[0, 0]]
     pooled = DirectFeedbackAlignment(Tokens(True), cross_entropy, blocks=["body"], batch_dims=(0, 1))
-    told = pooled.signals(x, torch.tensor([0, 1, 2, 0]))["body"]
-    assert torch.equal(told[:, 0], told[:, 5])
-    single = torch.randn(1, 3) @ pooled.feedback_matrix / math.sqrt(8)
-    assert told[:, 0].norm() == pytest.approx(float(told.norm() / math.sqrt(6)), rel=1e-5)
-    assert single.shape == (1, 8)
+    y = torch.tensor([0, 1, 2, 0])
+    told = pooled.signals(x, y)["body"]
+    error = (pooled.model(x).softmax(1) - torch.eye(3)[y]) / 4
+    each = error.detach() @ pooled.feedback_matrix / math.sqrt(8) / math.sqrt(6)
+    torch.testing.assert_close(told, each[:, None].expand(4, 6, 8))
+
+
+class Dense(nn.Module):
+    """Every block is given all that came before it, side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(16, 8), nn.Linear(24, 3)])
+
+    def forward(self, x):
+        seen = []
+        for block in self.blocks:
+            x = block(torch.cat(seen, 1) if seen else x)
+            seen.append(x)
+        return x
+
+
+def test_blocks_with_many_inputs_get_detached_ones():
+    """The upper blocks' weights do not reach a lower block's gradient, though its output goes to all of them."""
+    x, _ = batch(dtype=torch.float32)
+    model = Dense()
+    rule = DirectFeedbackAlignment(model, lambda output, target: (output * target).sum())
+    target = torch.randn(16, 3)
+    before = gradients(rule, x, target)
+    with torch.no_grad():
+        for block in model.blocks[1:]:
+            block.weight.mul_(-2)
+    after = gradients(rule, x, target)
+    assert torch.equal(before["blocks.0.weight"], after["blocks.0.weight"])
+    assert float(before["blocks.0.weight"].abs().max()) > 0
+
+
+def test_neither_the_order_of_the_blocks_nor_threads_change_the_gradients():
+    model = mlp(5, 8, 8, 3)
+    x, y = batch()
+    rule = DirectFeedbackAlignment(model, cross_entropy, blocks=["1", "3"])
+    one = gradients(rule, x, y)
+    other = DirectFeedbackAlignment(model, cross_entropy, blocks=["3", "1"])
+    other.feedback_matrix = rule.feedback_matrix
+    torch.set_num_threads(2)
+    two = gradients(other, x, y)
+    torch.set_num_threads(1)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_step_needs_no_more_memory_than_backpropagation():
+    x, y = torch.randn(128, 784), torch.randint(10, (128,))
+    for sizes in ((784, 256, 256, 10), (784, *[256] * 8, 10)):
+        peaks = []
+        for kind in (Backprop, DirectFeedbackAlignment):
+            rule = kind(mlp(*sizes, dtype=torch.float32), cross_entropy)
+            rule.assign_credit(x, y)
+            peaks.append(peak_bytes(functools.partial(rule.assign_credit, x, y)))
+        assert peaks[1] < 1.02 * peaks[0]
+
+
+def test_a_frozen_block_stays_and_those_below_it_learn():
+    model = mlp(5, 8, 8, 3)
+    model[2].requires_grad_(False)
+    x, y = batch()
+    found = gradients(DirectFeedbackAlignment(model, cross_entropy), x, y)
+    assert set(found) == {"0.weight", "0.bias", "4.weight", "4.bias"}
 
 
 def test_error_at_a_hidden_state_leaves_the_true_gradient_above():
@@ -217,6 +289,13 @@ def test_what_cannot_be_cut_is_refused():
     )
     with pytest.raises(ValueError, match="ties examples together"):
         tied.assign_credit(x, y)
+    unrolled = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 12), nn.Unflatten(1, (4, 3)))
+    many = DirectFeedbackAlignment(
+        unrolled, lambda o, y: cross_entropy(o.flatten(0, 1), y.repeat_interleave(4)), blocks=["1"], batch_dims=(0, 1)
+    )
+    with pytest.raises(ValueError, match="16 positions for 64 errors"):
+        many.assign_credit(x, y)
+    assert all(p.grad is None for p in unrolled[0].parameters())
 
 
 def test_alignment_is_one_for_backpropagations_own_feedback_and_disturbs_nothing():

@@ -166,6 +166,58 @@ def test_blocks_trained_one_at_a_time_add_up_to_all(order):
         assert [blocks[0] for blocks in trained[:5]] == [0, 1, 2, 3, 0]
 
 
+@pytest.mark.parametrize("variant", ["discrete", "continuous", "flow"])
+def test_credit_is_the_gradient_of_the_mean_over_blocks_and_the_readouts_loss(variant):
+    x, y = batch()
+    rule = NoProp(network(), steps=4, embedding=5, variant=variant, generator=seeded(3))
+    found = rule.assign_credit(x, y)
+    mine = {name: p.grad for name, p in rule.named_parameters() if p.grad is not None}
+    again = seeded(3)
+    steps = range(1, 5) if variant == "discrete" else [None]
+    loss = sum(rule.block_loss(t, x, y, again) for t in steps) / len(steps) + rule.readout_loss(y, again)
+    torch.testing.assert_close(found, loss.detach())
+    named = [(name, p) for name, p in rule.named_parameters() if name in mine]
+    for (name, _), expected in zip(named, torch.autograd.grad(loss, [p for _, p in named]), strict=True):
+        torch.testing.assert_close(mine[name], expected, msg=name)
+
+
+def test_flow_matching_needs_no_anchor_where_the_embedding_is_fixed():
+    """The readout learns from the ends; the block's gradient is that of the velocity alone. A learned embedding has
+    the anchor's gradient in the block too."""
+    x, y = batch()
+    for embedding in ("one-hot", 5):
+        rule = NoProp(network(), variant="flow", embedding=embedding)
+        weights = rule.block_parameters(1)
+        times = torch.full((32,), 0.3)
+        whole = torch.autograd.grad(rule.block_loss(times, x, y, seeded(1)), weights)
+        u = rule.embedding[y]
+        start = torch.randn(u.shape, generator=seeded(1))
+        velocity = rule.model[0](torch.lerp(start, u, times[:, None]), x, times)
+        alone = torch.autograd.grad((velocity - (u - start)).square().sum(1).mean(), weights)
+        close = [torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(whole, alone, strict=True)]
+        assert all(close) is (embedding == "one-hot")
+        assert torch.autograd.grad(rule.block_loss(times, x, y), rule.readout.weight)[0].any()
+
+
+def test_continuous_time_weighs_the_error_by_half_the_slope_of_the_signal_to_noise_ratio():
+    x, y = batch()
+    rule = NoProp(network(), variant="continuous", eta=2.0)
+    times, u = torch.linspace(0, 1, 32), F.one_hot(y, 3).float()
+    level = rule.noise.alpha_bar(times)[0][:, None]
+    z = level.sqrt() * u + (1 - level).sqrt() * torch.randn(32, 3, generator=seeded(4))
+    error = (rule.model[0](z, x, times).softmax(-1) - u).square().sum(1)
+    expected = (0.5 * 2.0 * rule.noise.snr(times)[1] * error).mean()
+    torch.testing.assert_close(rule.block_loss(times, x, y, seeded(4)), expected)
+
+
+def test_the_radial_readout_is_the_posterior_of_gaussians_around_the_embeddings():
+    rule = NoProp(network(), embedding=5, readout="radial")
+    z = torch.randn(7, 5)
+    normal = torch.distributions.Normal(rule.embedding, math.sqrt(0.1))
+    expected = normal.log_prob(z[:, None]).sum(-1).log_softmax(-1)
+    torch.testing.assert_close(rule.read_out(z), expected, rtol=1e-4, atol=1e-4)
+
+
 # Locality
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
-from neurarium.learning.input_feedback import _DROPOUTS, InputFeedback, Pass, applied
+from neurarium.learning.input_feedback import _DROPOUTS, InputFeedback, applied
 
 
 class AdaptiveFeedbackAlignment(InputFeedback):
@@ -26,48 +27,52 @@ class AdaptiveFeedbackAlignment(InputFeedback):
     @torch.no_grad()
     def assign_credit(self, x: Tensor, y: Tensor) -> Tensor:
         """Add the updates of every layer; returns the detached loss."""
-        clean = self.chain.run(x)
-        loss, e = self.error(clean.activities[-1], y)
-        for i, tangent in enumerate(self._tangents(x, e, clean)):
-            self.add(i, -tangent, clean.inputs[i])
-        self.add(len(self.layers) - 1, e, clean.inputs[-1])
+        masks: list[Tensor] = []
+        outputs = [output for _, output, _ in self.chain.walk(x, masks)]
+        loss, e = self.error(outputs[-1], y)
+        for i, (below, told) in enumerate(self._told(x, e, outputs, masks)):
+            self.add(i, told, below)
         return loss
 
     @torch.no_grad()
     def signals(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """−δh_l by the name of the hidden layer at whose output it stands for the gradient (`alignment`)."""
-        clean = self.chain.run(x)
-        e = self.error(clean.activities[-1], y)[1]
-        tangents = self._tangents(x, e, clean)
-        return {stage.name: -t for stage, t in zip(self.chain.stages, tangents, strict=False)}
+        masks: list[Tensor] = []
+        outputs = [output for _, output, _ in self.chain.walk(x, masks)]
+        e = self.error(outputs[-1], y)[1]
+        names = [stage.name for stage in self.chain.stages]
+        told = {name: signal for name, (_, signal) in zip(names, self._told(x, e, outputs, masks), strict=True)}
+        del told[names[-1]]
+        return told
 
-    def _tangents(self, x: Tensor, e: Tensor, clean: Pass) -> list[Tensor]:
-        """δh_l of every hidden layer."""
-        masks = iter(clean.masks)
+    def _told(
+        self, x: Tensor, e: Tensor, outputs: Sequence[Tensor], masks: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """What enters each layer, with −δh_l in hidden layers and with e in the last one."""
+        given = iter(masks)
 
         def through(module: nn.Module, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             if isinstance(module, _DROPOUTS):
                 if not module.training:
                     return z, t
-                mask = next(masks)
+                mask = next(given)
                 return z * mask, t * mask
             if type(module) is nn.ReLU:
                 return z.clamp(min=0), t * (z > 0)
             pair: Any = jvp(module, (z.clone() if getattr(module, "inplace", False) else z,), (t,))
             return pair
 
-        found: list[Tensor] = []
         z, tangent = x, self.projected(e, x)
         for module in self.chain.stem:
             z, tangent = through(module, z, tangent)
         for i, stage in enumerate(self.chain.stages[:-1]):
             layer: Any = stage.layer
-            z = clean.outputs[i]
+            below, z = z, outputs[i]
             entering = self.entering(e) if i == 0 else None
             tangent = applied(layer, tangent, layer.weight, None) if entering is None else entering
             kept = tangent
             for module in stage.behind:
                 z, tangent = through(module, z, tangent)
                 kept = tangent if tangent.shape == kept.shape else kept
-            found.append(kept)
-        return found
+            yield below, -kept
+        yield z, e

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,8 +20,7 @@ class DirectFeedbackAlignment(LearningRule):
     """δa_l = B_l e for every hidden block, e the error at the output (Nøkland, 2016; Launay et al., 2020, section 2).
 
     Inside a block its own backward pass turns δa_l into parameter gradients; the last block gets the true gradient; no
-    gradient leaves a block downwards. One matrix product e B serves all blocks, and their backward passes do not wait
-    for each other.
+    gradient leaves a block downwards, and the blocks' backward passes do not wait for each other.
 
     The rule wants its own hyper-parameters (section 3): a lower learning rate than backpropagation's, little dropout
     and weight decay, Adam with beta2 = 0.999, wide layers.
@@ -91,13 +91,14 @@ class DirectFeedbackAlignment(LearningRule):
         loss.backward()
         if leaf.grad is None:
             raise ValueError("the loss does not depend on the place where the error is taken")
-        signals = self._project(leaf.grad, [cut.output for cut in hidden])
-        del predicted
+        signals = self._signals(leaf.grad, [cut.output for cut in hidden])
+        ends = [_End.apply(cut.output, signal) for cut, signal in zip(hidden, signals, strict=True)]
+        del predicted, hidden
         # one block after the other, top down, so that each block's activations are freed before the next one's turn
         backward_all([end], [leaf.grad])
-        del end
-        while hidden:
-            backward_all([hidden.pop().output], [signals.pop()])
+        del end, leaf
+        while ends:
+            backward_all([ends.pop()], [None])
         return loss.detach()
 
     def signals(self, x: Any, y: Tensor) -> dict[str, Tensor]:
@@ -111,8 +112,8 @@ class DirectFeedbackAlignment(LearningRule):
         names = {self.model.get_submodule(name): name for name in self.points}
         if len({cut.module for cut in hidden}) < len(hidden):
             raise ValueError("a block is called more than once in a pass, so its signal has no single name")
-        told = self._project(error, [cut.output for cut in hidden])
-        return {names[cut.module]: signal for cut, signal in zip(hidden, told, strict=True)}
+        told = self._signals(error, [cut.output for cut in hidden])
+        return {names[cut.module]: signal() for cut, signal in zip(hidden, told, strict=True)}
 
     def _forward(self, x: Any) -> tuple[list[Cut], Tensor, Tensor, Tensor]:
         """A pass cut at every hidden block.
@@ -149,24 +150,23 @@ class DirectFeedbackAlignment(LearningRule):
         check_separable(loss, predicted, self._present(predicted))
         self._checked = True
 
-    def _project(self, error: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
-        """B_l e for every block, from one matrix product."""
-        layouts = [_front(output, self._present(output)) for output in outputs]
-        counts = [len(self._present(output)) for output in outputs]
-        sizes = [math.prod(layout.shape[count:]) for layout, count in zip(layouts, counts, strict=True)]
+    def _signals(self, error: Tensor, outputs: Sequence[Tensor]) -> list[Callable[[], Tensor]]:
+        """B_l e for every block, each computed when it is asked for, so that one of them is alive at a time."""
         present = self._present(error)
         rows = _front(error, present)
         rows = rows.reshape(math.prod(rows.shape[: len(present)]), math.prod(rows.shape[len(present) :]))
+        shapes = [_front(output, self._present(output)).shape for output in outputs]
+        counts = [len(self._present(output)) for output in outputs]
+        sizes = [math.prod(shape[count:]) for shape, count in zip(shapes, counts, strict=True)]
         matrix = self._matrix(rows.shape[1], sizes)
-        scale = 1 / math.sqrt(max(sizes)) if self.normalize else 1.0
-        projected = (rows.to(matrix.dtype) * scale) @ matrix
-        signals, start = [], 0
-        for output, layout, count, size in zip(outputs, layouts, counts, sizes, strict=True):
-            signal = _repeat(projected[:, start : start + size], math.prod(layout.shape[:count]))
-            signal = signal.reshape(layout.shape).movedim(list(range(count)), self._present(output))
-            signals.append(signal.to(output.dtype))
-            start += size if self.feedback == "independent" else 0
-        return signals
+        rows = rows.to(matrix.dtype) * (1 / math.sqrt(max(sizes)) if self.normalize else 1.0)
+        starts = [sum(sizes[:i]) if self.feedback == "independent" else 0 for i in range(len(sizes))]
+        told: list[Callable[[], Tensor]] = []
+        for output, shape, count, size, start in zip(outputs, shapes, counts, sizes, starts, strict=True):
+            repeat = _repeats(math.prod(shape[:count]), len(rows))
+            columns = matrix[:, start : start + size]
+            told.append(partial(_signal, rows, columns, repeat, shape, tuple(self._present(output)), output.dtype))
+        return told
 
     def _present(self, tensor: Tensor) -> list[int]:
         """Batch dimensions that a tensor has, where at least one dimension is left for features."""
@@ -204,15 +204,38 @@ def _front(tensor: Tensor, dims: Sequence[int]) -> Tensor:
     return tensor.movedim(list(dims), list(range(len(dims))))
 
 
-def _repeat(signal: Tensor, positions: int) -> Tensor:
-    """One row per position of a block from one row per error."""
-    repeat, rest = divmod(positions, len(signal))
+def _repeats(positions: int, errors: int) -> int:
+    """How many positions of a block one error stands for."""
+    repeat, rest = divmod(positions, errors)
     if rest or repeat < 1:
         raise ValueError(
-            f"a block gives {positions} positions for {len(signal)} errors: choose batch_dims so that the output's "
+            f"a block gives {positions} positions for {errors} errors: choose batch_dims so that the output's "
             "positions are the block's, or each stands for equally many of them"
         )
-    return signal if repeat == 1 else signal.repeat_interleave(repeat, 0) / math.sqrt(repeat)
+    return repeat
+
+
+def _signal(
+    rows: Tensor, columns: Tensor, repeat: int, shape: Sequence[int], dims: Sequence[int], dtype: torch.dtype
+) -> Tensor:
+    """One block's B_l e in the shape of its output: a row per error, repeated over the positions it stands for."""
+    signal = rows @ columns
+    if repeat > 1:
+        signal = signal.repeat_interleave(repeat, 0) / math.sqrt(repeat)
+    return signal.reshape(shape).movedim(list(range(len(dims))), list(dims)).to(dtype)
+
+
+class _End(torch.autograd.Function):
+    """Closes a block's graph. Its backward pass makes the signal, which, like the output, nobody else then holds."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, signal: Callable[[], Tensor]) -> Tensor:
+        ctx.signal = signal
+        return output.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+        return ctx.signal(), None
 
 
 class Shallow(DirectFeedbackAlignment):

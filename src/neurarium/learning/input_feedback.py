@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,15 +30,15 @@ class Stage:
 
 @dataclass
 class Pass:
-    """One forward pass: what entered every layer and left it, every activity h_l, and the dropout masks.
+    """One forward pass: what entered every layer, every activity h_l, the first layer's output, the dropout masks.
 
     The activity is the last tensor behind a layer that still has the shape of its output, so that pooling and
     flattening belong to the layer above.
     """
 
     inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
     activities: list[Tensor] = field(default_factory=list)
+    first: Tensor | None = None
     masks: list[Tensor] = field(default_factory=list)
 
 
@@ -72,19 +72,22 @@ class Chain:
             for a, b in itertools.pairwise([*places, len(leaves)])
         ]
 
-    def run(
-        self, x: Tensor, masks: Sequence[Tensor] | None = None, weights: Sequence[Any] | None = None,
+    def walk(
+        self, x: Tensor, masks: list[Tensor], *, again: bool = False, weights: Sequence[Any] | None = None,
         first: Tensor | None = None,
-    ) -> Pass:  # fmt: skip
-        """A forward pass up to the last layer's output, which is the last activity.
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+        """A forward pass up to the last layer: what enters each layer, what leaves it, its activity.
+
+        The last layer's activity is its output. Nothing of a layer is kept once the next one is asked for.
 
         Args:
             x: input [batch, ...].
-            masks: of an earlier pass, used again in place of new ones.
+            masks: receives the dropout masks; where ``again`` they are used in place of new ones.
+            again: repeat the masks of an earlier pass.
             weights: (weight, bias) of every layer in place of its own.
             first: the first layer's output, where it is known.
         """
-        found, given = Pass(), iter(masks or ())
+        given = iter(masks)
 
         def through(module: nn.Module, z: Tensor) -> Tensor:
             if not isinstance(module, _DROPOUTS):
@@ -92,24 +95,31 @@ class Chain:
                 return result
             if not module.training:
                 return z
-            mask = next(given) if masks is not None else module(torch.ones_like(z))
-            found.masks.append(mask)
-            return z * mask
+            if not again:
+                masks.append(module(torch.ones_like(z)))
+            return z * (next(given) if again else masks[-1])
 
         for module in self.stem:
             x = through(module, x)
         for i, stage in enumerate(self.stages):
-            found.inputs.append(x)
+            below = x
             if i == 0 and first is not None:
-                x = first
+                output = first
             else:
-                x = stage.layer(x) if weights is None else applied(stage.layer, x, *weights[i])
-            found.outputs.append(x)
-            h = x
+                output = stage.layer(x) if weights is None else applied(stage.layer, x, *weights[i])
+            h = x = output
             for module in stage.behind if stage is not self.stages[-1] else ():
                 x = through(module, x)
                 h = x if x.shape == h.shape else h
+            yield below, output, h
+
+    def run(self, x: Tensor) -> Pass:
+        """A forward pass that keeps what a second one is held against."""
+        found = Pass()
+        for below, output, h in self.walk(x, found.masks):
+            found.inputs.append(below)
             found.activities.append(h)
+            found.first = output if found.first is None else found.first
         return found
 
     def finish(self, z: Tensor) -> Tensor:
@@ -236,6 +246,16 @@ class InputFeedback(LearningRule):
     def add(self, i: int, cotangent: Tensor, x: Tensor) -> None:
         """Add one layer's mean outer product to its ``.grad``."""
         layer = self.layers[i]
+        if isinstance(layer, nn.Linear):  # straight into .grad
+            c, h = (t.reshape(-1, t.shape[-1]).to(layer.weight.dtype) for t in (cotangent, x))
+            if layer.weight.requires_grad:
+                if layer.weight.grad is None:
+                    layer.weight.grad = torch.zeros_like(layer.weight)
+                layer.weight.grad.addmm_(c.T, h, alpha=1 / len(x))
+            if layer.bias is not None and layer.bias.requires_grad:
+                sums = c.sum(0) / len(x)
+                layer.bias.grad = sums if layer.bias.grad is None else layer.bias.grad.add_(sums)
+            return
         for parameter, gradient in zip((layer.weight, layer.bias), outer(layer, cotangent / len(x), x), strict=True):
             if parameter is None or gradient is None or not parameter.requires_grad:
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -63,14 +63,15 @@ class Pepita(InputFeedback):
         """Add the updates of every layer; returns the detached loss of the clean pass."""
         clean = self.chain.run(x)
         loss, e = self.error(clean.activities[-1], y)
-        moved = self._perturbed(x, e, clean)
-        for i, (h, perturbed) in enumerate(zip(clean.activities[:-1], moved.activities[:-1], strict=True)):
-            if self.update == "pepita":
-                self.add(i, h - perturbed, moved.inputs[i])
+        last = len(self.layers) - 1
+        for i, (below, _, perturbed) in enumerate(self._perturbed(x, e, clean)):
+            if i == last:
+                self.add(i, e, below)
+            elif self.update == "pepita":
+                self.add(i, clean.activities[i] - perturbed, below)
             else:
-                self.add(i, h, clean.inputs[i])
-                self.add(i, -perturbed, moved.inputs[i])
-        self.add(len(self.layers) - 1, e, moved.inputs[-1])
+                self.add(i, clean.activities[i], clean.inputs[i])
+                self.add(i, -perturbed, below)
         return loss
 
     @torch.no_grad()
@@ -78,17 +79,18 @@ class Pepita(InputFeedback):
         """h_l − h'_l by the name of the hidden layer at whose output it stands for the gradient (`alignment`)."""
         clean = self.chain.run(x)
         e = self.error(clean.activities[-1], y)[1]
-        moved = self._perturbed(x, e, clean)
         names = [stage.name for stage in self.chain.stages[:-1]]
-        return {n: h - p for n, h, p in zip(names, clean.activities, moved.activities, strict=False)}
+        moved = [h for _, _, h in self._perturbed(x, e, clean)]
+        return {n: h - p for n, h, p in zip(names, clean.activities, moved, strict=False)}
 
-    def _perturbed(self, x: Tensor, e: Tensor, clean: Pass) -> Pass:
-        """The second pass."""
+    def _perturbed(self, x: Tensor, e: Tensor, clean: Pass) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The second pass, layer by layer."""
         moved = x + self.projected(e, x)
         if self.update == "time-local":
-            return self.chain.run(moved, clean.masks, self._ahead(clean))
+            return self.chain.walk(moved, clean.masks, again=True, weights=self._ahead(clean))
         entering = self.entering(e)
-        return self.chain.run(moved, clean.masks, first=None if entering is None else clean.outputs[0] + entering)
+        first = None if entering is None or clean.first is None else clean.first + entering
+        return self.chain.walk(moved, clean.masks, again=True, first=first)
 
     def _ahead(self, clean: Pass) -> Sequence[tuple[Tensor, Tensor | None]]:
         """The weights after the first, Hebbian half of the update; the last layer's are untouched."""

@@ -51,13 +51,18 @@ def make_rule(settings: Settings, model: nn.Module, loss: Any, **options: Any) -
 
 def learn(
     rule: LearningRule, batches: Iterable[tuple[Any, Tensor]], optimizer: torch.optim.Optimizer, run: Run,
-    score: Callable[[], float], steps: int,
+    score: Callable[[], float], steps: int, falling: bool = False,
 ) -> None:  # fmt: skip
-    """Train on the batches; record the score, and the alignment of each block, ten times on the way."""
+    """Train on the batches; record the score, and the alignment of each block, ten times on the way.
+
+    Where ``falling`` the rate falls linearly to 0.
+    """
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0 if falling else 1.0, steps)
     for step, (x, y) in enumerate(run.track(itertools.islice(batches, steps)), start=1):
         optimizer.zero_grad()
         rule.assign_credit(x, y)
         optimizer.step()
+        schedule.step()
         if step % max(1, steps // 10) == 0:
             run.record(step=step, score=score())
             if type(rule) is DirectFeedbackAlignment:
@@ -193,7 +198,19 @@ def picture(settings: Settings, run: Run) -> Metrics:
         return float(-10 * mse_loss(model(x), target).log10())
 
     learn(rule, itertools.repeat((x, target)), optimizer, run, score, settings.steps)
+    with torch.no_grad():
+        draw_picture(model(x).view(size, size), "fitted", run)
+    if settings.rule == "bp":  # once is enough
+        draw_picture(target.view(size, size), "photograph", run)
     return {"psnr": score()}
+
+
+def draw_picture(pixels: Tensor, name: str, run: Run) -> None:
+    """Record the grey values of a square picture, at most 32 x 32 of them, as rows for a figure."""
+    side = min(len(pixels), 32)
+    small = nn.functional.interpolate(pixels[None, None], size=(side, side), mode="area")[0, 0]
+    for row, column in itertools.product(range(side), repeat=2):
+        run.record(row=side - row, column=column, **{name: float(small[row, column])})
 
 
 def text(settings: Settings, run: Run) -> Metrics:
@@ -227,5 +244,5 @@ def text(settings: Settings, run: Run) -> Metrics:
     def score() -> float:
         return float(rule.loss(model(test[0]), test[1]))
 
-    learn(rule, draw(), optimizer, run, score, settings.steps)
+    learn(rule, draw(), optimizer, run, score, settings.steps, falling=True)
     return {"loss": score()}

@@ -10,8 +10,13 @@ model of 1,000 nodes with Cora's degrees (3.2 neighbours inside and 0.7 outside 
 features and 20 labels each; two graph convolutions, Adam at 0.01. Fields: is a digit odd, from 64 pixels in 8 levels
 each, by embeddings and a wide part, in place of click logs (which must be fetched). Picture: a network of coordinates
 fits 64 x 64 pixels of a photograph, in place of a radiance field. Text: a two-layer transformer on English bytes (the
-data set descriptions that ship with scikit-learn), error taken at the last hidden state. Arms of a task share data,
-initial weights and batches. In the last three tasks the rate of each arm is the best of three on seed 100.
+data set descriptions that ship with scikit-learn), error taken at the last hidden state, Adam at a rate that falls
+linearly to 0 (the paper cuts it on plateaus). Arms of a task share data, initial weights and batches. In the last three
+tasks the rate of each arm is the best of three on seed 100, held constant.
+
+Adult, the public table nearest to click logs, is left to the paper scale: in 300 steps backpropagation itself gains
+nothing there over the wide part (with products of field embeddings in it: areas of 0.898 for it, 0.898 for feedback and
+0.897 for the last block alone, seed 100), so the task cannot tell rules apart.
 
 Paper: MNIST whole, Cora, Adult, a 512 x 512 photograph and six layers of width 512. Criteo, the radiance fields and
 WikiText-103 are not to be had here.
@@ -22,7 +27,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from neurarium.lab import Bars, Claim, Curve, Metrics, Paper, Run, Study, all_of, difference, value
+from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Study, all_of, difference, value
 from neurarium.studies.learning._dfa_tasks import Settings, digits, fields, graph, picture, text
 
 
@@ -151,6 +156,15 @@ STUDY = Study(
             "Digits: test accuracy", metric="accuracy",
             arms=("digits-bp", "digits-dfa", "digits-fa", "digits-shallow"),
         ),
+        Heatmap(
+            "The picture as each rule fits it", arms=("picture-bp", "picture-dfa", "picture-shallow"),
+            x="column", y="row", value="fitted",
+        ),
+        Heatmap("The picture", arms=("picture-bp",), x="column", y="row", value="photograph"),
+        Bars("Graph: test accuracy", metric="accuracy", arms=("graph-bp", "graph-dfa", "graph-shallow")),
+        Bars("Fields: area under the curve", metric="auc"),
+        Bars("Picture: decibels", metric="psnr"),
+        Bars("Text: held-out loss", metric="loss"),
     ],
     seeds=(3, 4),
 )  # fmt: skip
