@@ -85,6 +85,22 @@ def test_error_falls_with_every_round_on_a_deep_network():
     assert errors[12] < 1e-12
 
 
+def test_gamma_tames_post_norm_blocks():
+    """Their highway alone grows from block to block; few rounds are worse than none until gamma damps it."""
+    x, y = batch()
+    torch.manual_seed(0)
+    stack = [PostNormResidual(nn.Sequential(nn.LayerNorm(6), branch()), 6) for _ in range(16)]
+    model = nn.Sequential(nn.Linear(4, 6), *stack, nn.Linear(6, 3)).double()
+    exact = HighwayBackprop(model, F.cross_entropy, gamma=1.0).gradients_by_order(x, y)[-1]
+    errors = {}
+    for gamma in (0.0, 0.8):
+        orders = HighwayBackprop(model, F.cross_entropy, gamma=gamma).gradients_by_order(x, y)
+        errors[gamma] = [float((found[0] - exact[0]).norm() / exact[0].norm()) for found in orders]
+    assert max(errors[0.0]) > 10
+    assert all(after < before for before, after in itertools.pairwise(errors[0.8]))
+    assert max(errors[0.0][-1], errors[0.8][-1]) < 1e-12
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.2])
 @pytest.mark.parametrize(
     "options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True, "bias": False}], ids=["one", "four"]

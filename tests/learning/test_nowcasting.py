@@ -275,6 +275,29 @@ def test_forecasters_learn_from_recorded_runs(kind):
     assert error < 0.5 * line
 
 
+def test_rates_fall_along_a_cosine():
+    """A gradient that never changes makes Adam's steps as long as its rates."""
+
+    class Shift(nn.Module):
+        context, horizon = 3, 1
+
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(()))
+
+        def bind(self, model):
+            return self
+
+        def forecasts(self, scaled, k=None, generator=None):
+            return scaled[..., -1:] + self.w
+
+    forecaster = Shift()
+    data = TrajectoryDataset([Trajectory(nn.Linear(3, 2), torch.arange(12.0)[:, None].expand(-1, 8))], 3, 1)
+    fit_forecaster(forecaster, data, steps=20, learning_rate=1e-3, weight_decay=0.0)
+    rates = [1e-6 + (1e-3 - 1e-6) * (1 + np.cos(np.pi * step / 20)) / 2 for step in range(20)]
+    assert float(forecaster.w.detach()) == pytest.approx(sum(rates), rel=1e-3)
+
+
 def test_forecaster_and_data_have_to_agree():
     model = nn.Linear(3, 2)
     data = TrajectoryDataset([Trajectory(model, torch.randn(20, 8))], horizon=4)
