@@ -89,7 +89,7 @@ def test_a_torn_tail_is_overwritten(tmp_path):
     store = filled(tmp_path)
     store.close()
     with open(tmp_path / "vectors.float32", "ab") as file:
-        file.write(b"half a vec")
+        file.write(b"a batch that was never committed, in part")
     again = VectorStore(path=tmp_path)
     assert again.vectors.tolist() == filled().vectors.tolist()
     again.add(torch.full((1, 3), 5.0), torch.tensor([2]), ["c"])
@@ -142,3 +142,50 @@ def test_labels_and_levels_follow_edits_of_another_process(tmp_path):
     assert two.labels.tolist() == [5, 1, 0, 1, 2]
     assert two.levels["coarse"].tolist() == [-1, -1, -1, -1, 1]
     assert not two.refresh()
+
+
+def test_a_removed_item_leaves_no_byte_in_the_folder(tmp_path):
+    """Id, label and vector: neither the tables nor the log nor the vectors keep a trace."""
+    store = VectorStore(path=tmp_path)
+    store.add(torch.eye(3), torch.tensor([0, 1, 0]), ["kept", "the secret name", "too"], {"coarse": torch.arange(3)})
+    secret = torch.tensor([[0.123, 0.456, 0.789]])
+    store.add(secret, torch.tensor([4_242_424_242]), ["another secret"])
+    traces = [b"secret", secret.numpy().tobytes(), (4_242_424_242).to_bytes(6, "big")]
+
+    def contents():
+        return b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+    assert all(trace in contents() for trace in traces)
+    store.remove(store.rows(["the secret name", "another secret"]))
+    assert not any(trace in contents() for trace in traces)
+    assert store.ids([0, 2]) == ["kept", "too"]
+    with pytest.raises(ValueError, match="row 1 was removed"):
+        store.ids([0, 1])
+
+
+def test_what_a_store_did_itself_it_need_not_read_again(tmp_path):
+    """The short cut after an edit gives what reading everything anew gives."""
+    one, two = filled(tmp_path), VectorStore(path=tmp_path)
+    one.add(torch.ones(2, 3), torch.tensor([2, 2]), ["c", "d"], {"coarse": torch.tensor([1, 0])})
+    one.remove(one.rows(["b", "c"]))
+    assert one.levels["coarse"].tolist() == [-1, -1, -1, -1, -1, 0]
+    assert one.labels.tolist() == [0, -1, 0, 1, -1, 2]
+    one.relabel(0, 5)
+    assert one.labels[0] == 5
+    two.relabel(2, 6)  # has not seen the edits before
+    one.refresh()
+    for store in (one, two, VectorStore(path=tmp_path)):
+        assert store.labels.tolist() == [5, -1, 6, 1, -1, 2]
+        assert store.removed.tolist() == [False, True, False, False, True, False]
+        assert store.levels["coarse"].tolist() == [-1, -1, -1, -1, -1, 0]
+        assert store.vectors[1].tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="label must not be negative"):
+        one.relabel(0, -1)
+
+
+def test_a_failed_first_add_fixes_no_length():
+    store = VectorStore()
+    with pytest.raises(ValueError, match="'a' is there already"):
+        store.add(torch.ones(2, 3), torch.tensor([0, 1]), ["a", "a"])
+    store.add(torch.ones(1, 5), torch.tensor([0]))
+    assert store.features == 5

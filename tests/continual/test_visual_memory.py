@@ -1,6 +1,7 @@
 """Visual memory: votes against scikit-learn and by hand, exact unlearning, pruning, editing, other indexes."""
 
 import math
+import threading
 import warnings
 
 import numpy as np
@@ -122,6 +123,12 @@ def test_soft_factors_and_who_was_wrong():
     assert memory.explain(x[2:3], 1)[0].ids == (2,)
 
 
+def test_an_exact_copy_may_stand_in_for_the_item_left_out():
+    memory = VisualMemory(k=1)
+    memory.add(torch.eye(2)[[0, 0, 0, 1]], torch.tensor([0, 0, 1, 1]))
+    assert memory.reliability(1).tolist() == [2, 0, 0, 0]  # row 0 is the first of what is left for rows 2 and 3
+
+
 def test_decisions_are_explained_and_edited(digits):
     x, y, queries, _ = digits
     memory = VisualMemory(k=5)
@@ -174,6 +181,7 @@ def test_approximate_indexes_find_what_is_there_and_not_what_was_removed(digits,
     assert sum(map(len, shared)) / (10 * len(queries)) >= 0.9
     gone = {name for reason in fast.explain(queries[:20]) for name in reason.ids}
     fast.remove(gone)
+    assert fast.index._index.ntotal == 600 - len(gone) * (index == "ivf")  # a graph cannot lose a node
     assert not gone & {name for reason in fast.explain(queries) for name in reason.ids}
 
 
@@ -221,3 +229,86 @@ def test_wrong_input_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         memory.classify(torch.eye(4))
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_threads_ask_while_others_add_and_remove(digits, tmp_path, disk):
+    """Every answer is that of a whole state: an item and its twin of another class come and go together."""
+    x, y, queries, _ = digits
+    memory = VisualMemory(k=5, path=tmp_path / "memory" if disk else None)
+    memory.add(x[:200], y[:200])
+    wrong: list[Exception] = []
+    done = threading.Event()
+
+    def ask():
+        try:
+            while not done.is_set():
+                reason = memory.explain(queries[:4])[1]
+                assert len(reason.ids) == 5
+                twins = [name for name in reason.ids if isinstance(name, str)]
+                assert len(twins) in (0, 2), twins
+                memory.confidence(queries[:4])
+                assert len(memory.classify(queries[:4])) == 4
+        except Exception as error:
+            wrong.append(error)
+
+    def edit():
+        try:
+            for _ in range(25):
+                memory.add(queries[[1, 1]], torch.tensor([10, 11]), ["one", "other"])
+                memory.block([3])
+                memory.reset()
+                memory.remove(["one", "other"])
+        except Exception as error:
+            wrong.append(error)
+
+    readers, writer = [threading.Thread(target=ask) for _ in range(3)], threading.Thread(target=edit)
+    for thread in (*readers, writer):
+        thread.start()
+    writer.join()
+    done.set()
+    for thread in readers:
+        thread.join()
+    assert not wrong, wrong[0]
+    assert len(memory) == 200
+
+
+def test_what_another_process_removed_is_blocked_and_weighed_no_more(digits, tmp_path):
+    x, y, queries, _ = digits
+    here, there = VisualMemory(k=5, path=tmp_path), VisualMemory(k=5, path=tmp_path)
+    here.add(x, y)
+    here.prune("soft")
+    names = here.explain(queries[:1])[0].ids
+    here.block(names[:1])
+    here.reweight(names[1:2], 2.0)
+    there.remove(names)
+    fresh = VisualMemory(k=5, path=tmp_path)
+    fresh.prune("soft")
+    assert not set(names) & set(here.explain(queries[:1])[0].ids)
+    assert torch.equal(here.scores(queries), fresh.scores(queries))
+    there.relabel(50, 3 if int(y[50]) != 3 else 4)
+    fresh.prune("soft")
+    assert torch.equal(here.scores(queries), fresh.scores(queries))
+
+
+def test_an_inverted_file_is_laid_out_again_when_it_was_outgrown(digits):
+    x, y, queries, _ = digits
+    memory = VisualMemory(k=5, index="ivf")
+    memory.add(x[:50], y[:50])
+    memory.classify(queries)
+    assert memory.index._index.nlist == 7
+    memory.remove([0])
+    memory.add(x[50:], y[50:])
+    memory.classify(queries)
+    assert memory.index._index.nlist == 24
+    assert memory.index._index.ntotal == 599
+
+
+def test_no_vote_at_all_and_no_neighbours_at_all():
+    memory = VisualMemory(k=2)
+    memory.add(torch.eye(2), torch.arange(2))
+    memory.reweight([0, 1], 0.0)
+    assert memory.explain(torch.eye(2))[0].shares == (0, 0)
+    assert memory.classify(torch.eye(2)).tolist() == [-1, -1]
+    with pytest.raises(ValueError, match="k must be at least 1, not 0"):
+        memory.classify(torch.eye(2), 0)

@@ -41,4 +41,6 @@ def test_error_falls_with_memory_and_a_smaller_memory_is_part_of_a_larger():
 def test_the_exponent_of_a_power_law_is_found():
     sizes = (10, 100, 1000, 10_000)
     assert MemoryScaling(sizes, tuple(0.8 * n**-0.3 for n in sizes)).exponent == pytest.approx(-0.3)
+    logs = MemoryScaling(sizes, tuple(0.8 * np.log10(n) ** -1.7 for n in sizes))
+    assert logs.log_exponent == pytest.approx(-1.7)
     assert np.isnan(MemoryScaling((10, 100), (0.1, 0.0)).exponent)

@@ -35,20 +35,29 @@ class ApproximateIndex:
         self.kind = kind
         self.effort = effort or {"ivf": 8, "hnsw": 64}[kind]
         self._faiss: Any = importlib.import_module("faiss")
-        self._index: Any = None
-        self._rows = 0
+        self.clear()
 
     @property
     def rows(self) -> int:
         """Rows added so far, those removed since included."""
         return self._rows
 
+    def clear(self) -> None:
+        """Begin again without rows."""
+        self._index: Any = None
+        self._rows = self._laid_out_for = 0
+
+    def outgrown(self, rows: int) -> bool:
+        """Whether an inverted file was laid out for so few rows that with ``rows`` it had better be built anew."""
+        return self.kind == "ivf" and self._index is not None and rows > 4 * self._laid_out_for
+
     def add(self, vectors: Tensor) -> None:
-        """Index further rows; the first call also lays out the lists of an inverted file."""
+        """Index further rows; the first call also lays out the lists of an inverted file, for that number of rows."""
         data = vectors.float().numpy()
         if self._index is None and self.kind == "hnsw":
             self._index = self._faiss.IndexHNSWFlat(data.shape[1], 32, self._faiss.METRIC_INNER_PRODUCT)
         elif self._index is None:
+            self._laid_out_for = len(data)
             lists = max(1, round(len(data) ** 0.5))
             self._index = self._faiss.IndexIVFFlat(
                 self._faiss.IndexFlatIP(data.shape[1]), data.shape[1], lists, self._faiss.METRIC_INNER_PRODUCT

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-Id = int | str
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS items (row INTEGER PRIMARY KEY, id UNIQUE, label INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS levels (row INTEGER, level TEXT, label INTEGER, PRIMARY KEY (row, level)) WITHOUT ROWID;
-"""
-_DTYPES = {"float32": (np.float32, torch.float32), "float16": (np.float16, torch.float16)}
+from neurarium.continual.item_table import Id, ItemTable, plain
+from neurarium.continual.row_storage import DTYPES, RowStorage
 
 
 class VectorStore:
@@ -30,7 +20,9 @@ class VectorStore:
     memory map, and ``items.sqlite``, whose transactions decide what exists. ``add`` writes the vectors, syncs them to
     the disk, and then commits their ids: a crash before the commit leaves a tail that the next ``add`` overwrites, one
     after it loses nothing. ``remove`` commits first and then overwrites the vectors with zeros (again on opening, if it
-    was interrupted). Writers take turns by the database's lock; readers in other processes see whole transactions.
+    was interrupted); the database overwrites ids and labels, and empties its log. Writers take turns by the database's
+    lock; readers in other processes see whole transactions. Threads share a store; what one of them reads within
+    ``with store.reading():`` is one state.
 
     Args:
         features: length of a vector; None to take that of the store on disk.
@@ -42,29 +34,27 @@ class VectorStore:
     """
 
     def __init__(self, features: int | None = None, path: str | Path | None = None, dtype: str = "float32") -> None:
-        if dtype not in _DTYPES:
+        if dtype not in DTYPES:
             raise ValueError(f"dtype must be float32 or float16, not {dtype!r}")
         self.path = None if path is None else Path(path)
         if self.path is not None:
             self.path.mkdir(parents=True, exist_ok=True)
         database = ":memory:" if self.path is None else str(self.path / "items.sqlite")
-        self._db = sqlite3.connect(database, timeout=60, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
-        kept_features, kept_dtype = self._meta("features"), self._meta("dtype")
+        self._table = ItemTable(database)
+        self.lock = self._table.lock
+        kept_features, kept_dtype = self._table.meta("features"), self._table.meta("dtype")
         if kept_features is not None and features not in (None, kept_features):
             raise ValueError(f"the store at {path} holds vectors of {kept_features} features, not {features}")
         if kept_dtype is not None and kept_dtype != dtype:
             dtype = str(kept_dtype)
         self.features = features if kept_features is None else int(kept_features)
         self.dtype = dtype
-        self.vectors = torch.empty(0, self.features or 0, dtype=_DTYPES[dtype][1])
         self.labels = torch.empty(0, dtype=torch.int64)
         self.levels: dict[str, Tensor] = {}
         self.removed = torch.empty(0, dtype=torch.bool)
-        self._room = np.empty((0, 0))
-        self._seen = (-1, -1)
+        self._storage = RowStorage(self.path, dtype)
+        self.vectors = self._storage.view((0, self.features or 0))
+        self.version = (-1, -1)  # rows and edits that were seen
         self.refresh()
         gone = self.removed.nonzero().flatten()
         if len(gone) and bool(self.vectors[gone].any()):
@@ -98,41 +88,25 @@ class VectorStore:
         self._check(vectors, labels, ids, levels or {})
         if len(vectors) == 0:
             return []
-        data = np.ascontiguousarray(vectors.numpy(), dtype=_DTYPES[self.dtype][0])
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            if self._meta("features") is None:
-                self._set_meta(features=self.features, dtype=self.dtype, generation=0)
-            first = int(self._meta("rows") or 0)
-            rows = range(first, first + len(data))
-            names: list[Id] = list(rows) if ids is None else [_plain(name) for name in ids]
-            try:
-                self._db.executemany(
-                    "INSERT INTO items VALUES (?, ?, ?)", zip(rows, names, labels.tolist(), strict=True)
-                )
-            except sqlite3.IntegrityError:
-                raise ValueError(f"id {self._repeated(names)!r} is there already; ids must be unique") from None
-            for level, values in (levels or {}).items():
-                triples = zip(rows, [level] * len(data), values.tolist(), strict=True)
-                self._db.executemany("INSERT INTO levels VALUES (?, ?, ?)", triples)
-            self._set_meta(rows=first + len(data))
-            self._write(data, first)
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
+        with self._table.writing():
+            if self._table.meta("features") is None:
+                self._table.set_meta(features=vectors.shape[1], dtype=self.dtype)
+            first = self._table.committed()[0]
+            names: list[Id] = list(range(first, first + len(vectors))) if ids is None else [plain(name) for name in ids]
+            self._table.insert(first, names, labels, levels or {})
+            self._storage.write(vectors, first)
         self.refresh()
         return names
 
     def remove(self, rows: Tensor) -> None:
         """Take rows out for good: their ids and labels are deleted and their vectors overwritten with zeros."""
-        self._db.execute("BEGIN IMMEDIATE")
-        for table in ("items", "levels"):
-            self._db.executemany(f"DELETE FROM {table} WHERE row = ?", [(row,) for row in rows.tolist()])
-        self._count_edit()
-        self._db.execute("COMMIT")
-        self.refresh()
-        self._erase(rows)
+        with self.lock:
+            if self._alone(self._table.delete(rows)):
+                self.labels = self.labels.index_fill(0, rows, -1)
+                self.levels = {name: values.index_fill(0, rows, -1) for name, values in self.levels.items()}
+                self.removed = self.removed.index_fill(0, rows, True)
+            self.refresh()
+            self._erase(rows)
 
     def rows(self, ids: Iterable[Id]) -> Tensor:
         """Rows of ids.
@@ -140,28 +114,32 @@ class VectorStore:
         Raises:
             ValueError: an id is unknown; the message names the nearest ones.
         """
-        found = []
-        for name in ids:
-            row = self._db.execute("SELECT row FROM items WHERE id = ?", (_plain(name),)).fetchone()
-            if row is None:
-                raise ValueError(f"there is no item with id {name!r}; nearest: {', '.join(self._near(name)) or 'none'}")
-            found.append(row[0])
-        return torch.tensor(found, dtype=torch.int64)
+        return self._table.rows(ids)
+
+    def find(self, ids: Iterable[Id]) -> dict[Id, int]:
+        """The row of each id that is there."""
+        return self._table.find(ids)
 
     def ids(self, rows: Sequence[int]) -> list[Id]:
-        """Ids of rows that are there."""
-        if len(rows) > 500:
-            names = dict(self._db.execute("SELECT row, id FROM items"))
-            return [names[row] for row in rows]
-        return [self._db.execute("SELECT id FROM items WHERE row = ?", (row,)).fetchone()[0] for row in rows]
+        """Ids of rows that are there.
+
+        Raises:
+            ValueError: a row was removed.
+        """
+        return self._table.ids(rows)
 
     def relabel(self, row: int, label: int) -> None:
-        """Give one row another label."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("UPDATE items SET label = ? WHERE row = ?", (label, row))
-        self._count_edit()
-        self._db.execute("COMMIT")
-        self.refresh()
+        """Give one row another label.
+
+        Raises:
+            ValueError: a negative label.
+        """
+        if label < 0:
+            raise ValueError(f"label must not be negative, not {label}")
+        with self.lock:
+            if self._alone(self._table.relabel(row, label)):
+                self.labels = self.labels.index_fill(0, torch.tensor([row]), label)
+            self.refresh()
 
     def copy_to(self, path: str | Path) -> None:
         """Write what is there as a new store, without gaps, into an empty folder; equal contents give equal bytes.
@@ -181,22 +159,28 @@ class VectorStore:
 
     def close(self) -> None:
         """Close the database; its log goes into the file."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.close()
+        self._table.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything read inside, ids and labels too, is of one state: the last that was committed on entry."""
+        with self._table.reading():
+            self._look()
+            yield
 
     def refresh(self) -> bool:
         """See what this or another process committed since the last look; True if there was anything."""
-        self._db.execute("BEGIN")
-        try:
-            total, edits = int(self._meta("rows") or 0), int(self._meta("edits") or 0)
-            if (total, edits) == self._seen:
-                return False
-            self.features = self._meta("features") or self.features
-            known = len(self.labels) if edits == self._seen[1] else 0  # rows are only read again after an edit
-            items = self._db.execute("SELECT row, label FROM items WHERE row >= ? ORDER BY row", (known,)).fetchall()
-            extra = self._db.execute("SELECT level, row, label FROM levels WHERE row >= ?", (known,)).fetchall()
-        finally:
-            self._db.execute("COMMIT")
+        before = self.version
+        with self.reading():
+            return self.version != before
+
+    def _look(self) -> None:
+        total, edits = committed = self._table.committed()
+        if committed == self.version:
+            return
+        self.features = self._table.meta("features") or self.features
+        known = len(self.labels) if edits == self.version[1] else 0  # rows are only read again after an edit
+        items, extra = self._table.since(known)
         table = torch.tensor(items, dtype=torch.int64).reshape(-1, 2)
         self.labels = _extended(self.labels[:known], total, -1)
         self.labels[table[:, 0]] = table[:, 1]
@@ -205,8 +189,14 @@ class VectorStore:
         self.levels = {level: _extended(values[:known], total, -1) for level, values in self.levels.items()}
         for level, row, label in extra:
             self.levels.setdefault(level, torch.full((total,), -1))[row] = label
-        self.vectors = self._view(total)
-        self._seen = (total, edits)
+        self.vectors = self._storage.view((total, self.features or 0))
+        self.version = committed
+
+    def _alone(self, before: tuple[int, int]) -> bool:
+        """After an edit: whether all else had been seen, so that nothing need be read again."""
+        if before != self.version:
+            return False
+        self.version = (before[0], before[1] + 1)
         return True
 
     def _check(self, vectors: Tensor, labels: Tensor, ids: Sequence[Id] | None, levels: dict[str, Tensor]) -> None:
@@ -217,76 +207,10 @@ class VectorStore:
                 raise ValueError(f"{name} must be {len(vectors)} integers that are not negative")
         if ids is not None and len(ids) != len(vectors):
             raise ValueError(f"there are {len(ids)} ids for {len(vectors)} vectors")
-        self.features = vectors.shape[1]
-
-    def _meta(self, name: str) -> Any:
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else row[0]
-
-    def _set_meta(self, **values: Any) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-
-    def _count_edit(self) -> None:
-        self._set_meta(edits=int(self._meta("edits") or 0) + 1)
-
-    def _file(self) -> Path:
-        return (self.path or Path()) / f"vectors.{self.dtype}"
-
-    def _write(self, data: np.ndarray, first: int) -> None:
-        """Put rows at their place, and on the disk."""
-        if self.path is None:
-            total = first + len(data)
-            if total > len(self._room):
-                room = np.zeros((max(total, 2 * len(self._room)), data.shape[1]), data.dtype)
-                if first:
-                    room[:first] = self._room[:first]
-                self._room = room
-            self._room[first:total] = data
-            return
-        with open(os.open(self._file(), os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-            file.seek(first * data.shape[1] * data.itemsize)
-            file.write(data.tobytes())
-            file.truncate()
-            file.flush()
-            os.fsync(file.fileno())
 
     def _erase(self, rows: Tensor) -> None:
-        if self.path is None:
-            self._room[rows.numpy()] = 0
-            return
-        kind = _DTYPES[self.dtype][0]
-        mapped = np.memmap(self._file(), kind, "r+", shape=(len(self.labels), int(self.features or 0)))
-        mapped[rows.numpy()] = 0
-        mapped.flush()
-
-    def _view(self, total: int) -> Tensor:
-        """The first rows as a tensor that shares memory with the store (with the file: a private map of it)."""
-        if total == 0:
-            return torch.empty(0, self.features or 0, dtype=_DTYPES[self.dtype][1])
-        if self.path is None:
-            return torch.from_numpy(self._room[:total])
-        shape = (total, int(self.features or 0))
-        return torch.from_numpy(np.memmap(self._file(), _DTYPES[self.dtype][0], "c", shape=shape))
-
-    def _repeated(self, names: Sequence[Id]) -> Id:
-        """The first id that occurs twice in the list or is in the store."""
-        seen: set[Id] = set()
-        for name in names:
-            if (
-                name in seen
-                or self._db.execute("SELECT 1 FROM items WHERE id = ? AND row < ?", (name, len(self.labels))).fetchone()
-            ):
-                return name
-            seen.add(name)
-        return names[0]
-
-    def _near(self, name: Id) -> list[str]:
-        known = [str(row[0]) for row in self._db.execute("SELECT id FROM items LIMIT 10000")]
-        return difflib.get_close_matches(str(name), known, n=3, cutoff=0.0)
-
-
-def _plain(name: Any) -> Id:
-    return name if isinstance(name, str) else int(name)
+        self._storage.erase(rows, (len(self.labels), int(self.features or 0)))
+        self._table.clear_log()
 
 
 def _extended(values: Tensor, total: int, fill: int | bool) -> Tensor:

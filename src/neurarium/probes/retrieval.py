@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,16 @@ class MemoryScaling(ProbeResult):
     @property
     def exponent(self) -> float:
         """b in error ~ size^b: the slope of log error against log size, over sizes with any error."""
+        return self._slope(np.log)
+
+    @property
+    def log_exponent(self) -> float:
+        """a in error ~ (log size)^a, the form that the authors fit."""
+        return self._slope(lambda size: np.log(np.log(size)))
+
+    def _slope(self, scale: Callable[[np.ndarray], np.ndarray]) -> float:
         seen = np.array([(n, e) for n, e in zip(self.sizes, self.errors, strict=True) if e > 0])
-        return float(np.polyfit(np.log(seen[:, 0]), np.log(seen[:, 1]), 1)[0]) if len(seen) > 1 else float("nan")
+        return float(np.polyfit(scale(seen[:, 0]), np.log(seen[:, 1]), 1)[0]) if len(seen) > 1 else float("nan")
 
     def summary(self) -> str:
         """First and last error, and the exponent."""

@@ -39,6 +39,8 @@ from neurarium.training import fit
 
 @dataclass(frozen=True)
 class Settings:
+    """How the embeddings are read, and what is remembered; ``noise`` is the share of labels that are changed."""
+
     reading: Literal["plurality", "distance", "softmax", "rank", "nearest-mean", "linear-probe"] = "rank"
     pruning: Literal["none", "hard", "soft"] = "none"
     noise: float = 0.0
@@ -131,6 +133,7 @@ def network() -> nn.Sequential:
 
 @torch.no_grad()
 def features(encoder: nn.Module, arrays: Arrays) -> Arrays:
+    """Embeddings in the place of images."""
     encoder.eval()
     x = torch.cat([encoder(part[:, None]) for part in arrays.x.split(1000)])
     return Arrays(x.cpu(), arrays.y.cpu())
@@ -145,14 +148,17 @@ def confused(arrays: Arrays, share: float, seed: int) -> Tensor:
 
 
 def class_means(arrays: Arrays) -> Tensor:
+    """Mean embedding of each class, [classes, features]."""
     return torch.stack([arrays.x[arrays.y == c].mean(0) for c in range(int(arrays.y.max()) + 1)])
 
 
 def nearest_mean(arrays: Arrays, queries: Tensor) -> Tensor:
+    """The class of the nearest mean."""
     return torch.cdist(queries, class_means(arrays)).argmin(1)
 
 
 def right(found: Tensor, y: Tensor) -> float:
+    """Share of right answers."""
     return float((found == y).double().mean())
 
 
