@@ -1,3 +1,5 @@
+from .algorithmic import copy_paste as copy_paste
+from .algorithmic import parity as parity
 from .arrays import Arrays as Arrays
 from .arrays import Batches as Batches
 from .arrays import Split as Split
