@@ -1,11 +1,15 @@
 """CKA and RSA against their formulas, the pairing of layers, and guidance as a loss."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from neurarium.data import Batches, copy_paste
 from neurarium.learning import Backprop
+from neurarium.models import CausalTransformer
 from neurarium.objectives import Guidance, Taps, linear_cka, rsa
 from neurarium.objectives.guidance import spread
 from neurarium.probes import cka_matrix, error_consistency
@@ -187,3 +191,78 @@ def test_error_consistency_by_hand():
     assert found.expected == pytest.approx(0.5 * 0.25 + 0.5 * 0.75)
     assert found.kappa == pytest.approx(0.5)
     assert error_consistency(a, a, y).kappa == 1
+
+
+def test_half_precision_around_it_does_not_reach_the_similarities():
+    x, y = normal(40, 30).float() + 3, normal(40, 30, seed=1).float() + 3
+    alone = linear_cka(x, y), linear_cka(x, y, debiased=True), rsa(x, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x @ y.T).dtype == torch.bfloat16
+        within = linear_cka(x, y), linear_cka(x, y, debiased=True), rsa(x, y)
+    for a, b in zip(alone, within, strict=True):
+        assert torch.equal(a, b)
+
+
+class Reader(nn.Module):
+    """Tokens, given by name, with a mask that is not a tensor of numbers to be disturbed."""
+
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embed, self.inner, self.out = nn.Embedding(9, 6), nn.Linear(6, 5), nn.Linear(5, 3)
+        self.seen = []
+
+    def forward(self, *, tokens, mask):
+        self.seen.append(tokens)
+        return self.out(torch.tanh(self.inner(self.embed(tokens) * mask[..., None])).mean(1))
+
+
+@pytest.mark.parametrize("guide_input", ["same", "noise"])
+def test_inputs_by_name_and_tokens(guide_input):
+    model, guide = Reader(0), Reader(1)
+    tokens = torch.randint(9, (20, 7))
+    with Guidance(model, guide, guide_input=guide_input) as guidance:
+        loss = guidance.around(cross_entropy)(model(tokens=tokens, mask=torch.ones(20, 7).bool()), torch.arange(20) % 3)
+    loss.backward()
+    shown = guide.seen[0]
+    assert torch.equal(shown.flatten().sort().values, tokens.flatten().sort().values)
+    assert torch.equal(shown, tokens) == (guide_input == "same")
+    assert model.inner.weight.grad.abs().sum() > 0
+
+
+def test_few_examples_are_said_once():
+    model, guide = mlp(0), mlp(1)
+    with Guidance(model, guide) as guidance:
+        model(problem()[0][:15])
+        with pytest.warns(UserWarning, match="15 examples tell little"):
+            guidance.penalty()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            guidance.penalty()
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn, self.out = nn.Embedding(8, 12), nn.RNN(12, 16, 2), nn.Linear(16, 8)
+
+    def forward(self, tokens):
+        return self.out(self.rnn(self.embed(tokens).transpose(0, 1))[0].transpose(0, 1))
+
+
+def test_a_transformer_guides_a_recurrent_network_on_sequences():
+    torch.manual_seed(0)
+    task = copy_paste(64, longest=6, shortest=3, symbols=6)
+    model, guide = Recurrent(), CausalTransformer(8, 16, 2, 2, 32, context=13)
+
+    def loss(output, y):
+        return cross_entropy(output.flatten(0, 1), y.flatten())
+
+    found = []
+    with Guidance(model, guide) as guidance:
+        rule, optimizer = Backprop(model, guidance.around(loss)), torch.optim.Adam(model.parameters(), 1e-2)
+        for _ in range(15):
+            fit(rule, Batches(task, 32, shuffle=True), optimizer)
+            found.append(guidance.distances["rnn"])
+    assert list(guidance.distances) == ["rnn"]
+    assert found[-1] < 0.7 * found[0]

@@ -45,10 +45,14 @@ class Guidance:
         distance: "cka", "cka-debiased", "rsa", or a function of two activations [batch, ...] that gives a similarity.
         weight: alpha, 1 by default; or a function of the step (from 0) that gives it.
         until_step: guide only so many steps (the paper's short guidance: 300).
-        guide_input: "same", or "noise": normal noise of the batch's mean and deviation in its place.
+        guide_input: "same", or "noise": normal noise of the batch's mean and deviation in its place; for whole numbers
+            (tokens) the batch's own, shuffled.
 
     Raises:
         ValueError: an unknown layer, distance, or way to pair.
+
+    Warns:
+        UserWarning: once, where a batch has fewer than 16 examples, or a layer gives all of them the same activation.
     """
 
     def __init__(
@@ -78,16 +82,16 @@ class Guidance:
         """Distance of each target layer at the last step."""
         self._own = Taps(target, layers_target), layers_target is None
         self._other = Taps(guide, layers_guide), layers_guide is None
-        self._input: Any = None
+        self._input: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._handle: Any = None
         self._warned: set[str] = set()
 
     def __enter__(self) -> Guidance:
-        def remember(module: nn.Module, inputs: Any) -> None:
-            self._input = inputs[0]
+        def remember(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self._input = inputs, named
 
         self._own[0].__enter__()
-        self._handle = self.target.register_forward_pre_hook(remember)
+        self._handle = self.target.register_forward_pre_hook(remember, with_kwargs=True)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -111,14 +115,14 @@ class Guidance:
         self.step += 1
         if self._input is None:
             raise RuntimeError("guidance needs a forward pass of the target inside `with Guidance(...)`")
-        if weight == 0:
-            self.distances = {}
-            return torch.zeros((), device=_first(self._input).device)
         own = _layers(self._own)
+        total = torch.zeros((), device=own[0][1].device)
+        self.distances = {}
+        if weight == 0:
+            return total
+        self._warn_if_few(len(own[0][1]))
         other = self._guide_activations()
         links = spread(len(other), len(own), self.pairs) if isinstance(self.pairs, str) else self.pairs
-        total = torch.zeros((), device=_first(self._input).device)
-        self.distances = {}
         for g, t in links:
             name, activation = own[t]
             alike = self.similarity(activation, other[g][1])
@@ -129,18 +133,23 @@ class Guidance:
 
     @torch.no_grad()
     def _guide_activations(self) -> list[tuple[str, Tensor]]:
-        x = self._input
+        inputs, named = self._input or ((), {})
         if self.guide_input == "noise":
-            x = x.mean() + x.std() * torch.randn_like(x)
+            inputs, named = tuple(map(_noise, inputs)), {name: _noise(value) for name, value in named.items()}
         training = [(module, module.training) for module in self.guide.modules()]
         self.guide.eval()
         try:
             with self._other[0]:
-                self.guide(x)
+                self.guide(*inputs, **named)
                 return _layers(self._other)
         finally:
             for module, mode in training:
                 module.training = mode
+
+    def _warn_if_few(self, examples: int) -> None:
+        if examples < 16 and "" not in self._warned:
+            self._warned.add("")
+            warnings.warn(f"{examples} examples tell little of how alike representations are", stacklevel=3)
 
     def _warn_if_constant(self, name: str, activation: Tensor) -> None:
         if name not in self._warned and bool((activation.detach() == activation.detach()[:1]).all()):
@@ -169,5 +178,10 @@ def _layers(taps: tuple[Taps, bool]) -> list[tuple[str, Tensor]]:
     return found[:-1] if taps[1] and len(found) > 1 else found
 
 
-def _first(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else next(iter(x))
+def _noise(x: Any) -> Any:
+    """Noise in the place of a tensor; whole numbers are shuffled, anything else is left alone."""
+    if not isinstance(x, Tensor) or x.dtype == torch.bool:
+        return x
+    if x.is_floating_point():
+        return x.mean() + x.std() * torch.randn_like(x)
+    return x.flatten()[torch.randperm(x.numel(), device=x.device)].view_as(x)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+def full_precision(similarity: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function with autocast off: products of Gram matrices in half precision are of no use."""
+
+    @functools.wraps(similarity)
+    def call(x: Tensor, y: Tensor, **options: Any) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return similarity(x, y, **options)
+
+    return call
+
+
+@full_precision
 def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> Float[Tensor, ""]:
     """Linear centred kernel alignment (Kornblith et al., 2019): 1 for representations equal up to rotation and scale.
 
@@ -33,6 +49,7 @@ def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> Float[Tensor,
     return _ratio((gram_x * gram_y).sum(), gram_x.square().sum(), gram_y.square().sum())
 
 
+@full_precision
 def rsa(x: Tensor, y: Tensor) -> Float[Tensor, ""]:
     """Representational similarity: Pearson correlation of the two matrices of cosines between examples.
 
@@ -66,6 +83,7 @@ def _ratio(cross: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def zero_diagonal(gram: Tensor) -> Tensor:
+    """A Gram matrix [n, n] with zeros on its diagonal."""
     return gram - torch.diag(gram.diagonal())
 
 

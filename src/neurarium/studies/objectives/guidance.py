@@ -41,6 +41,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Settings:
+    """A network and its guide.
+
+    ``depth`` and ``width`` are those of the fully connected network, ``convolutions`` and ``channels`` of the CNNs;
+    ``pooling`` shrinks the images; the CNNs train for ``cnn_epochs``, the small CNN that guides for ``guide_epochs``.
+    """
+
     network: Literal["fcn", "cnn", "resnet"] = "fcn"
     guide: Literal["none", "trained", "random", "wrong", "distilled"] = "none"
     until_step: int | None = None
@@ -111,6 +117,7 @@ def learn(
 
 
 def total_epochs(settings: Settings) -> int:
+    """Epochs of the arm's network."""
     return settings.epochs if settings.network == "fcn" else settings.cnn_epochs
 
 
@@ -129,6 +136,7 @@ def make_guide(settings: Settings, run: Run, split: Split) -> nn.Module | None:
 
 
 def network(settings: Settings, kind: str, split: Split) -> nn.Sequential:
+    """A network of a kind."""
     if kind != "fcn":
         return deep_cnn(settings.convolutions, settings.channels, residual=kind == "resnet")
     sizes = [split.train.x[0].numel()] + [settings.width] * settings.depth
@@ -139,6 +147,7 @@ def network(settings: Settings, kind: str, split: Split) -> nn.Sequential:
 
 
 def small_cnn() -> nn.Sequential:
+    """Four convolutions: the guide of the fully connected network."""
     layers: list[nn.Module] = []
     for before, after, stride in ((1, 8, 1), (8, 16, 2), (16, 32, 1), (32, 32, 2)):
         layers += [nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU()]
@@ -180,11 +189,13 @@ def distillation(model: nn.Module, guide: nn.Module, temperature: float = 4.0) -
 
 @torch.no_grad()
 def outputs(model: nn.Module, arrays: Arrays) -> Tensor:
+    """Logits, in evaluation mode."""
     model.eval()
     return torch.cat([model(x) for x, _ in Batches(arrays, 1000)])
 
 
 def accuracy(model: nn.Module, arrays: Arrays) -> float:
+    """Share of right answers."""
     return evaluate(model, Batches(arrays, 1000))
 
 
