@@ -160,6 +160,10 @@ def test_one_concept_in_the_whole_space_is_a_prototype_network():
         (lambda: network().loss(X, {"digit": torch.full((12,), 4)}), "targets of concept 'digit' must lie in 0..3"),
         (lambda: network().loss(X, {"colour": Y["digit"]}), "unknown concept 'colour' in targets"),
         (lambda: network().add_concept("digit", 3), "a concept 'digit' already"),
+        (
+            lambda: network({"a": 2}, weights={"a": ConceptWeights(near=0.0, cover=0.0)}).loss(X, {}),
+            "no term of the loss has a weight",
+        ),
         (lambda: ConceptSubspaceNetwork(nn.Linear(5, 6), 6, {"a": 2})(X), "must give 12 features, not 6"),
     ],
 )

@@ -224,8 +224,15 @@ class ConceptSubspaceNetwork(nn.Module):
         return terms
 
     def loss(self, x: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """The sum of `losses`."""
-        return torch.stack(list(self.losses(x, targets).values())).sum()
+        """The sum of `losses`.
+
+        Raises:
+            ValueError: as `losses`, or there is no term at all.
+        """
+        terms = self.losses(x, targets)
+        if not terms:
+            raise ValueError("no term of the loss has a weight: give targets, or weights that are not all 0")
+        return torch.stack(list(terms.values())).sum()
 
     def _layers(self) -> list[tuple[str, PrototypeSubspace]]:
         return [(name, layer) for name, layer in self.concepts.items() if isinstance(layer, PrototypeSubspace)]
