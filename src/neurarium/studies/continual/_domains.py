@@ -86,14 +86,15 @@ def spoken(word: str, count: int, generator: torch.Generator, rate: int = 8_000)
     tract = 1 + 0.3 * (torch.rand(count, 1, 1, generator=generator) - 0.5)
     middle = 0.35 + 0.3 * torch.rand(count, 1, generator=generator)
     blend = torch.sigmoid((time / time[-1] - middle) / 0.06)[:, None]
-    harmonic = torch.arange(1, 31)[None, :, None]
-    hertz = harmonic * pitch
-    level = torch.zeros(count, 30, len(time))
-    for first, second in zip(VOWELS[word[0]], VOWELS[word[1]]):
-        formant = (first + (second - first) * blend) * tract
-        level = level + torch.exp(-((hertz - formant) / 120).square())
     phase = 2 * math.pi * torch.rand(count, 30, 1, generator=generator)
-    wave = (level * (hertz < rate / 2) * torch.sin(2 * math.pi * hertz * time + phase)).sum(1)
+    first, second = (torch.tensor(VOWELS[vowel])[:, None] for vowel in word)
+    formants = (first + (second - first) * blend) * tract  # [count, 2, samples]
+    harmonic = torch.arange(1, 31)[:, None]
+    wave = torch.empty(count, len(time))
+    for i in range(count):  # voice by voice: what all of them need at once fits no cache
+        hertz = harmonic * pitch[i]
+        level = ((hertz - formants[i][:, None]) / 120).square_().neg_().exp_().sum(0)
+        wave[i] = (level * (hertz < rate / 2) * torch.sin(2 * math.pi * hertz * time + phase[i])).sum(0)
     return wave + 0.3 * torch.randn(wave.shape, generator=generator)
 
 
