@@ -83,6 +83,17 @@ def test_sharp_and_soft_averages_meet():
     assert float((below.q - above.q).abs()) < 1e-3
 
 
+def test_zero_temperature_is_that_of_amit_gutfreund_and_sompolinsky():
+    load, heat = 0.1, 1e-5
+    solution = replica_symmetric(2, load, heat)
+    m, response = float(solution.m), float((1 - solution.q) / heat)
+    deviation = math.sqrt(load) / (1 - response)
+    assert m == pytest.approx(math.erf(m / deviation / math.sqrt(2)), abs=1e-6)
+    assert response == pytest.approx(
+        math.sqrt(2 / math.pi) / deviation * math.exp(-((m / deviation) ** 2) / 2), abs=1e-5
+    )
+
+
 def test_stein_identity_of_examples():
     # n from its own definition, E (1 + sqrt(rho) z') tanh, by a two-dimensional quadrature
     order, load, heat, quality, examples = 4, 0.004, 0.3, 0.7, 15
