@@ -210,7 +210,17 @@ def test_precision_counts_the_vertical_alone_and_classes_above():
     assert found == {"birds": 1.0, "cars": 1.0}
 
 
+def test_a_head_takes_any_number_of_leading_dimensions():
+    torch.manual_seed(0)
+    head, x = StructuredHead(6, (3, 2), (7, 4)), torch.randn(2, 3, 6)
+    assert torch.allclose(head(x)[1, 2], head(x[1, 2]), atol=1e-6)
+    assert head(x[:0]).shape == (0, 3, 5)
+
+
 def test_misuse_is_explained():
+    for label in (-1, 5):
+        with pytest.raises(DataError, match="labels must be class indices from 0 to 4"):
+            concentration().targets(torch.zeros(1, 1), torch.tensor([label]))
     with pytest.raises(DataError, match="class 'wren' is in two verticals, 'a' and 'b'"):
         LabelTree({"a": ["wren"], "b": ["wren"]})
     with pytest.raises(DataError, match="parent 'b' of 'a' is not a class of the same vertical"):

@@ -294,6 +294,8 @@ def test_misuse_is_explained() -> None:
         LotteryTicket(model, rate=1.0)
     with pytest.raises(ValueError, match="matches no prunable layer"):
         LotteryTicket(model, rates={nn.Conv2d: 0.1})
+    with pytest.raises(ValueError, match="leaves only the output layer"):
+        LotteryTicket(model, scope="global", exclude=["0", "3"])
     with pytest.raises(ValueError, match="together"):
         LotteryTicket(model, scope="global", rates={"0": 0.1})
     late = LotteryTicket(model)

@@ -73,11 +73,14 @@ def test_last_call_only_removes() -> None:
     sparse(x).sum().backward()
 
 
-@pytest.mark.parametrize("kind", ["adam", "momentum", "rmsprop"])
+@pytest.mark.parametrize("kind", ["adam", "amsgrad", "momentum", "rmsprop", "adagrad", "rprop"])
 def test_the_optimizers_memory_moves_with_the_connections(kind: str) -> None:
     sparse = layer()
     optimizer: torch.optim.Optimizer = {
         "adam": lambda: torch.optim.Adam(sparse.parameters(), 0.01),
+        "amsgrad": lambda: torch.optim.AdamW(sparse.parameters(), 0.01, amsgrad=True),
+        "adagrad": lambda: torch.optim.Adagrad(sparse.parameters(), 0.01, initial_accumulator_value=0.5),
+        "rprop": lambda: torch.optim.Rprop(sparse.parameters(), 0.01),
         "momentum": lambda: torch.optim.SGD(sparse.parameters(), 0.01, momentum=0.9),
         "rmsprop": lambda: torch.optim.RMSprop(sparse.parameters(), 0.01, momentum=0.9),
     }[kind]()
@@ -99,8 +102,29 @@ def test_the_optimizers_memory_moves_with_the_connections(kind: str) -> None:
         now, new = sparse.positions(), as_mapping(sparse.values.detach(), sparse.positions())
         for name in names:
             for place, m in as_mapping(state[name], now).items():
-                assert m == (memory[name][place] if weights.get(place) == new[place] else 0.0)
+                begins = {"sum": 0.5, "step_size": 0.01}.get(name, 0.0)
+                assert m == pytest.approx(memory[name][place] if weights.get(place) == new[place] else begins)
         step()
+
+
+def test_curvature_of_all_weights_is_forgotten_when_they_move() -> None:
+    sparse = layer()
+    x = torch.randn(20, 40, generator=seeded(1))
+    optimizer = torch.optim.LBFGS(sparse.parameters(), line_search_fn="strong_wolfe")
+    evolution = SparseEvolution(sparse, optimizer, generator=seeded())
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (sparse(x) - x[:, :30]).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    for last in (False, True):
+        optimizer.step(closure)
+        evolution.evolve(last=last)
+        loss = float(closure())
+        optimizer.step(closure)
+        assert float(closure()) < loss
 
 
 @pytest.mark.parametrize("storage", ["csr", "mask"])

@@ -91,6 +91,10 @@ class SparseEvolution:
             dropped[name] = self._evolve_sparse(layer, last)
         for name in self.masks or ():
             dropped[name] = self._evolve_masked(name, last)
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            # its curvature is of all parameters at once, in their old places
+            self.optimizer.state.clear()
+            self.optimizer._numel_cache = None
         return dropped
 
     def _evolve_sparse(self, layer: SparseLinear, last: bool) -> int:
@@ -109,7 +113,7 @@ class SparseEvolution:
         state = self.optimizer.state.get(values, {}) if self.optimizer is not None else {}
         for key, entry in state.items():
             if isinstance(entry, Tensor) and entry.shape == values.shape:
-                state[key] = carry(entry, entry.new_zeros(len(grown)))
+                state[key] = carry(entry, entry.new_full((len(grown),), self._beginning(key, values)))
         # the parameter itself stays, so that the optimizer and whoever else holds it sees the new values
         values.data = carry(values.detach(), fresh)
         values.grad = None
@@ -135,11 +139,18 @@ class SparseEvolution:
         weight.copy_(flat.view_as(weight))
         weight.grad = None
         state = self.optimizer.state.get(weight, {}) if self.optimizer is not None else {}
-        for entry in state.values():
+        for key, entry in state.items():
             if isinstance(entry, Tensor) and entry.shape == weight.shape:
-                entry.masked_fill_(moved.view_as(weight), 0)
+                entry.masked_fill_(moved.view_as(weight), self._beginning(key, weight))
         self.masks.keep({name: mask.view_as(weight)})
         return removed
+
+    def _beginning(self, key: str, parameter: Tensor) -> float:
+        """What an optimizer remembers of a weight before its first step: nothing, but for two of them."""
+        setting = {"step_size": "lr", "sum": "initial_accumulator_value"}.get(key)  # of Rprop, of Adagrad
+        groups = self.optimizer.param_groups if self.optimizer is not None else []
+        mine = (group for group in groups if any(p is parameter for p in group["params"]))
+        return float(next(mine, {}).get(setting, 0.0)) if setting else 0.0
 
     def _grow(self, total: int, count: int, kept: Tensor) -> Tensor:
         return draw_positions(total, count, kept, self.generator).to(kept.device)

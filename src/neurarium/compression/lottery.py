@@ -243,7 +243,9 @@ def _layer_rates(
         if rates or output_rate not in (None, rate):
             raise ValueError("scope='global' ranks all weights together: give one rate, and exclude what is not pruned")
         spared = [output] if output_rate is None and len(weights) > 1 else []
-        return {name: _checked(rate) for name in prunable(model, exclude) if name not in spared}
+        if not (left := [name for name in prunable(model, exclude) if name not in spared]):
+            raise ValueError("exclude leaves only the output layer, which is pruned with output_rate=rate")
+        return dict.fromkeys(left, _checked(rate))
     modules = dict(model.named_modules())
     for key in rates:
         if not any(_matches(key, name, modules) for name in weights):

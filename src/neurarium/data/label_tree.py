@@ -75,12 +75,22 @@ class LabelTree:
         Returns:
             Class indices [batch, most], and whether they count [batch, most]: shorter lines repeat the class itself.
         """
-        lines = self._lines.to(y.device)[y]
+        lines = self._lines.to(y.device)[self._checked(y)]
         return lines, torch.arange(lines.shape[1], device=y.device) < self._lengths.to(y.device)[y, None]
 
     def vertical(self, y: Tensor) -> Tensor:
-        """The vertical's number of every label, [batch]."""
-        return self.vertical_of.to(y.device)[y]
+        """The vertical's number of every label, [batch].
+
+        Raises:
+            DataError: a label that is no class.
+        """
+        return self.vertical_of.to(y.device)[self._checked(y)]
+
+    def _checked(self, y: Tensor) -> Tensor:
+        if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(self):
+            given = f"{int(y.min())} to {int(y.max())}"
+            raise DataError(f"labels must be class indices from 0 to {len(self) - 1}, not {given}")
+        return y
 
 
 def _line(name: str, parents: Mapping[str, Sequence[str]]) -> list[str]:

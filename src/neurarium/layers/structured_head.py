@@ -82,7 +82,7 @@ class StructuredHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        shape, x = x.shape[:-1], x.flatten(0, -2)
+        shape, x = x.shape[:-1], x.reshape(-1, self.in_features)
         biases = list(self.biases) or [None] * 4
         first = torch.einsum("bi,msi->bms", x, self.first)
         first = (first if biases[0] is None else first + biases[0]).relu()
@@ -96,7 +96,7 @@ class StructuredHead(nn.Module):
             )  # fmt: skip
         else:
             logits = common @ self.output.T
-        return (logits if biases[3] is None else logits + biases[3]).unflatten(0, shape)
+        return (logits if biases[3] is None else logits + biases[3]).view(*shape, self.out_features)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, verticals={self.verticals}, pattern={self.pattern}, shared={self.shared}"
