@@ -140,9 +140,10 @@ def learn_recurrent(settings: Settings, model: ARMARNN, constraint: MaxRowSum, d
     def watch(step: int, loss: float) -> None:
         ratios.append(constraint.ratio())
         active.append(multipliers.active())
-        if step % 10 == 0 or step == 1:
+        taken = len(active)  # in all epochs; fit counts those of one
+        if taken % 5 == 0 or taken == 1:
             largest = float(multipliers.multipliers["0"].max())
-            run.record(step=step, norm_over_bound=ratios[-1], largest_multiplier=largest, loss=loss)
+            run.record(step=taken, norm_over_bound=ratios[-1], largest_multiplier=largest, loss=loss)
 
     diverged = 0.0
     try:
