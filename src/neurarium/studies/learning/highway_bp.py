@@ -49,6 +49,9 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """``iterations`` and ``gamma`` are the rule's; ``exact`` takes backpropagation; ``timed_steps`` long are the
+    sequences on which a training step is timed, ``timings`` times."""
+
     task: Literal["images", "text", "sequence"] = "images"
     exact: bool = False
     iterations: int = 2
@@ -71,10 +74,12 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train one network on its task by one rule."""
     return {"images": images, "text": text, "sequence": sequence}[settings.task](settings, run)
 
 
 def rule_for(settings: Settings, model: nn.Module, loss: Loss = cross_entropy) -> LearningRule:
+    """Backpropagation, or highway backpropagation with the arm's number of rounds."""
     if settings.exact:
         return Backprop(model, loss)
     return HighwayBackprop(model, loss, iterations=settings.iterations, gamma=settings.gamma)
@@ -181,6 +186,7 @@ def clip(rule: LearningRule) -> None:
 
 
 def accuracies(rule: LearningRule, validation: Arrays, test: Arrays) -> Metrics:
+    """Shares of right answers on both sets."""
     return {
         "validation_accuracy": evaluate(rule, Batches(validation, 500)),
         "accuracy": evaluate(rule, Batches(test, 500)),
@@ -192,11 +198,13 @@ SEQUENCE = Settings(task="sequence", train=2_000, batch_size=8, epochs=2, lr=1e-
 
 
 def smoke(settings: Settings) -> Settings:
+    """Seconds."""
     few = replace(settings, train=64, validation=16, test=32, blocks=2, width=8, context=8, epochs=1)
     return replace(few, batch_size=16, updates=2, timings=1, timed_steps=8)
 
 
 def paper(settings: Settings) -> Settings:
+    """The paper's sizes."""
     if settings.task == "text":
         return replace(settings, blocks=24, width=256, context=256, batch_size=64, updates=20_000)
     everything = replace(settings, data="mnist", train=55_000, validation=5_000, test=10_000)
