@@ -189,3 +189,17 @@ def test_a_failed_first_add_fixes_no_length():
         store.add(torch.ones(2, 3), torch.tensor([0, 1]), ["a", "a"])
     store.add(torch.ones(1, 5), torch.tensor([0]))
     assert store.features == 5
+
+
+def test_what_is_read_together_is_of_one_state(tmp_path):
+    one, two = filled(tmp_path), VectorStore(path=tmp_path)
+    with one.reading():
+        two.add(torch.ones(1, 3), torch.tensor([2]), ["c"])
+        two.relabel(0, 5)
+        assert not one.refresh()
+        assert one.labels.tolist() == [0, 1, 0, 1]
+        with pytest.raises(ValueError, match="no item with id 'c'"):
+            one.rows(["c"])
+    assert one.refresh()
+    assert one.labels.tolist() == [5, 1, 0, 1, 2]
+    assert one.rows(["c"]).tolist() == [4]

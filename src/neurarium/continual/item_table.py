@@ -147,7 +147,7 @@ class ItemTable:
         return [names[row] for row in rows]
 
     def clear_log(self) -> None:
-        """Move the log into the database, and empty it: it still has what was deleted."""
+        """Move the log, which still has what was deleted, into the database; waits a minute at most for readers."""
         with self.lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

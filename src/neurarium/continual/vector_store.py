@@ -209,8 +209,8 @@ class VectorStore:
             raise ValueError(f"there are {len(ids)} ids for {len(vectors)} vectors")
 
     def _erase(self, rows: Tensor) -> None:
+        self._table.clear_log()  # first: a vector that is still there tells, on opening, that this was interrupted
         self._storage.erase(rows, (len(self.labels), int(self.features or 0)))
-        self._table.clear_log()
 
 
 def _extended(values: Tensor, total: int, fill: int | bool) -> Tensor:
