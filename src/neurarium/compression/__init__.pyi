@@ -35,12 +35,15 @@ from .neurons import sensitive_neurons as sensitive_neurons
 from .progressive import ProgressiveDistillation as ProgressiveDistillation
 from .progressive import mamba_student as mamba_student
 from .progressive import plain_student as plain_student
+from .recurrent_student import RecurrentStudent as RecurrentStudent
+from .recurrent_student import recurrent_student as recurrent_student
 from .representation import Recorded as Recorded
 from .representation import record as record
 from .row_linear import RowLinear as RowLinear
 from .self_speculative import Generated as Generated
 from .self_speculative import greedy_generate as greedy_generate
 from .self_speculative import self_speculative_generate as self_speculative_generate
+from .separate_students import SeparateTeacherClass as SeparateTeacherClass
 from .slimmable import SlimmableNet as SlimmableNet
 from .sorted_compression import SortedCompression as SortedCompression
 from .sorted_net import Budget as Budget
@@ -48,6 +51,7 @@ from .sorted_net import SortedNet as SortedNet
 from .sorted_net import SubNetwork as SubNetwork
 from .sorted_net import select as select
 from .sparse_training import SparseEvolutionaryTraining as SparseEvolutionaryTraining
+from .stacked_students import StackedStudents as StackedStudents
 from .student import small_student as small_student
 from .student_training import Answers as Answers
 from .student_training import ask_teacher as ask_teacher

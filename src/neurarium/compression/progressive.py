@@ -110,7 +110,7 @@ class ProgressiveDistillation(Compressor):
         """The chain that a teacher's answers on the loader's examples make.
 
         Raises:
-            ValueError: no examples, labels beyond the teacher's classes, or no student that learned anything.
+            ValueError: no examples, or labels beyond the teacher's classes.
         """
         x, y, teacher = answers(model, loader)
         if int(y.max()) >= teacher.shape[1]:

@@ -2,6 +2,8 @@ from .distillation import distillation_loss as distillation_loss
 from .echo_state import echo_state_bound as echo_state_bound
 from .entropy import prediction_entropy as prediction_entropy
 from .guidance import Guidance as Guidance
+from .logits import logit_mse as logit_mse
+from .logits import soft_cross_entropy as soft_cross_entropy
 from .quadratic import QuadraticPenalty as QuadraticPenalty
 from .response_loss import response_labels as response_labels
 from .response_loss import response_loss as response_loss

@@ -34,6 +34,8 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """What an arm is at a scale; ``shares`` are of the teacher's operations, ``epochs`` are each student's."""
+
     method: Literal["progressive", "independent"] = "progressive"
     students: Literal["mamba", "cnn"] = "mamba"
     alpha: float = 0.5
@@ -50,6 +52,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """A teacher, its chain of students, and what each member adds."""
     split = images(settings, run)
     teacher = trained_teacher(settings, run, split)
     reached = evaluate(teacher, Batches(split.test, 1000))

@@ -35,6 +35,8 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """What an arm is at a scale; iterations are updates of a policy, rates are Adam's."""
+
     start: Literal["learn", "random", "transfer"] = "learn"
     removal_iterations: int = 6
     shrink_iterations: int = 6
@@ -56,6 +58,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Search with the arm's policies; the best student, and one by hand of its size."""
     train, held, test = examples(settings, run)
     held_loader, test_loader = Batches(held, 1000), Batches(test, 1000)
     loader = Batches(train, settings.batch_size, shuffle=True, seed=run.seed)
@@ -124,6 +127,7 @@ def trained(settings: Settings, run: Run, loader: Batches, deep: bool) -> nn.Mod
 def method(
     settings: Settings, run: Run, final_epochs: int, policies: tuple[Policy | None, Policy | None] = (None, None)
 ) -> N2N:
+    """The search of an arm; with rates of 0 its policies stay as they are."""
     learns = settings.start != "random"
     return N2N(
         settings.removal_iterations, settings.shrink_iterations, students_per_iteration=settings.students,

@@ -60,6 +60,8 @@ from neurarium.studies.compression._translation import (
 
 @dataclass(frozen=True)
 class Settings:
+    """What an arm is at a scale; ``probe_*`` are the trial fine-tuning's, the last three the base model's."""
+
     method: Literal["full", "sensitive", "random", "gradient", "lora", "head"] = "full"
     fraction: float = 0.06
     lr: float = 2e-3
@@ -75,6 +77,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Fine-tune what the arm trains; what was learnt, what was forgotten, and what the neurons show."""
     model = language_model(
         Base(d_model=settings.d_model, num_layers=settings.num_layers, steps=settings.base_steps)
     ).to(run.device)  # fmt: skip
@@ -186,6 +189,7 @@ def record(neurons: NeuronSet, run: Run) -> None:
 
 
 def smoke(settings: Settings) -> Settings:
+    """A few steps of a tiny model."""
     return replace(
         settings, train=40, test=10, steps=3, probe_steps=2, batch_size=4, d_model=32, num_layers=1, base_steps=2
     )

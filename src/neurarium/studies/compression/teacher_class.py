@@ -35,6 +35,8 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """What an arm is at a scale; ``budget`` is the share of the teacher's parameters that all students have."""
+
     method: Literal["class", "distilled", "labels"] = "class"
     students: int = 4
     head_epochs: int = 5
@@ -52,6 +54,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """A teacher and what replaces it: a class of students, or one student of their total size."""
     split = images(settings, run)
     torch.manual_seed(run.seed)
     teacher = make_teacher(settings).to(run.device)
@@ -91,6 +94,7 @@ def look_into(found: ClassOfStudents, teacher: nn.Module, split: Split, run: Run
 
 
 def images(settings: Settings, run: Run) -> Split:
+    """Images [n, 1, 28, 28]."""
     split = load(settings.data).scaled().to(run.device)
     split = split.map_inputs(lambda x: x[:, None])
     train = split.train.subset(min(settings.images, len(split.train)), run.seed)
@@ -141,14 +145,17 @@ def transfer(representations: list[Tensor], split: Split) -> float:
 
 @torch.no_grad()
 def represent(found: ClassOfStudents, x: Tensor) -> Tensor:
+    """The class's representation, in parts that fit into memory."""
     return torch.cat([found.representation(part) for part in x.split(1000)])
 
 
 def accuracy(model: nn.Module, arrays: Arrays) -> float:
+    """Share of right answers."""
     return evaluate(model, Batches(arrays, 1000))
 
 
 def count(model: nn.Module) -> int:
+    """Number of parameters."""
     return sum(p.numel() for p in model.parameters())
 
 
