@@ -236,6 +236,34 @@ def test_swapped_labels_negate_the_scores(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(scores[0], -scores[1])
 
 
+@pytest.mark.parametrize(("activation", "factor"), [(nn.Sigmoid(), 2), (nn.Tanh(), 6)])
+def test_initial_weights_fill_glorots_bounds(activation: nn.Module, factor: float) -> None:
+    drawn = steps.draw_weights(50, 30, 10, activation, torch.Generator().manual_seed(0))
+    for part, fans in zip(steps.split_weights(drawn[None], 50, 30, 10), (30 + 50, 50 + 10), strict=True):
+        bound = math.sqrt(factor / fans)
+        assert 0.98 * bound < abs(part).max() <= bound
+        assert abs(part.mean()) < 0.1 * bound
+
+
+def test_each_step_sees_its_own_share_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+
+    def spy(x: np.ndarray, *rest: Any) -> steps.SmallNets:
+        seen.append(x[0])
+        return steps.SmallNets(x, *rest)
+
+    monkeypatch.setattr("neurarium.learning.gradient_boosting.SmallNets", spy)
+    fitted("mse", subsample=0.5)
+    assert [rows.shape for rows in seen] == [(75, 11)] * 6
+    assert all(len(np.unique(rows, axis=0)) == 75 for rows in seen)  # without replacement
+    assert len({rows.tobytes() for rows in seen}) == 6
+    once = list(seen)
+    seen.clear()
+    torch.manual_seed(1)  # the head's own generator decides, not the global one
+    fitted("mse", subsample=0.5)
+    assert all(np.array_equal(a, b) for a, b in zip(once, seen, strict=True))
+
+
 def test_any_divisor_and_activation() -> None:
     head = GradientBoostedHead(4, 3, units=11, units_per_step=3, activation=nn.GELU(), max_iter=5)
     assert (head.units, head.steps) == (9, 3)
