@@ -1,4 +1,4 @@
-"""Students trained apart: the same whoever trains them, kept when they have learnt, stacked, and recurrent ones."""
+"""Students trained apart: the same whoever trains them, kept when they have learnt, and recurrent ones."""
 
 import copy
 
@@ -6,13 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neurarium.compression import (
-    ClassOfStudents,
-    SeparateTeacherClass,
-    StackedStudents,
-    TeacherClass,
-    recurrent_student,
-)
+from neurarium.compression import SeparateTeacherClass, TeacherClass, recurrent_student
 
 torch.manual_seed(0)
 X = torch.randn(80, 6)
@@ -69,24 +63,6 @@ def test_what_has_learnt_is_not_trained_again(tmp_path, monkeypatch):
     assert same(first, again)
     compressed(SeparateTeacherClass(3, folder=tmp_path, **(OPTIONS | {"epochs": 4})))
     assert trained == [1, 1, 1, 1]  # other settings: all three anew
-
-
-@pytest.mark.parametrize("split", ["contiguous", "overlapping", "svd"])
-def test_stacked_students_are_the_class(split):
-    torch.manual_seed(0)
-    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 3))
-    images = torch.randn(40, 1, 8, 8)
-    method = TeacherClass(4, split=split, budget=2.0, epochs=1, head_epochs=1)
-    whole = method.compress(teacher, [(images, torch.arange(40) % 3)])
-    stacked = StackedStudents(whole)
-    torch.testing.assert_close(stacked(images), whole(images))
-    torch.testing.assert_close(StackedStudents(whole.drop(2))(images), whole.drop(2)(images))
-    again = StackedStudents(whole)
-    again.load_state_dict(stacked.state_dict())
-    assert torch.equal(again(images), stacked(images))
-    uneven = ClassOfStudents([nn.Linear(2, 1), nn.Linear(2, 2)], torch.eye(3), torch.zeros(3), nn.Linear(3, 2))
-    with pytest.raises(ValueError, match="same layers and sizes"):
-        StackedStudents(uneven)
 
 
 def test_a_recurrent_student_is_as_large_as_allowed_and_reads_any_length():

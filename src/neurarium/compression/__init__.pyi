@@ -51,7 +51,6 @@ from .sorted_net import SortedNet as SortedNet
 from .sorted_net import SubNetwork as SubNetwork
 from .sorted_net import select as select
 from .sparse_training import SparseEvolutionaryTraining as SparseEvolutionaryTraining
-from .stacked_students import StackedStudents as StackedStudents
 from .student import small_student as small_student
 from .student_training import Answers as Answers
 from .student_training import ask_teacher as ask_teacher
