@@ -205,3 +205,18 @@ def test_copied_weights_survive_a_checkpoint_and_a_new_class_within_a_task():
         each.end_task()
     assert torch.equal(learner.weight, other.weight)
     assert float(learner.weight.abs().sum()) > 0
+
+
+def test_rows_of_a_task_are_centred_before_they_are_kept():
+    """Rows that were learned alone do not add up to zero; once they are trained together, their mean is taken out."""
+    z, learner = items(), CopyWeightReinit(lr=0.1)
+    for c in range(2):
+        learner.observe(z[c::2], torch.full((15,), c))
+        learner.end_task()
+    before = learner.weight.clone()
+    learner.observe(z, torch.arange(30) % 2)
+    rows = learner.temporary.clone()
+    assert abs(float(rows.mean())) > 1e-4
+    learner.end_task()
+    assert torch.allclose(learner.weight, (before + rows - rows.mean()) / 2, atol=1e-6)  # as many examples as before
+    assert learner.past.tolist() == [30, 30]
