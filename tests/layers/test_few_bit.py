@@ -1,6 +1,7 @@
 """Few-bit activations: the optimal step function, the packing, and the layers."""
 
 import dataclasses
+import functools
 import itertools
 import subprocess
 import sys
@@ -142,6 +143,11 @@ def test_packing(bits):
         assert torch.equal(unpack_bits(packed, bits, count), codes)
 
 
+@functools.cache
+def step_function(fn, bits, domain):
+    return optimal_derivative(fn, bits, domain=domain)
+
+
 def gradients(layer, x):
     x = x.detach().clone().requires_grad_()
     y = layer(x)
@@ -149,12 +155,15 @@ def gradients(layer, x):
     return x.grad
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 5])
-@pytest.mark.parametrize("fn", [nn.GELU(), nn.Tanh(), nn.Mish()], ids=repr)
-def test_gradient_is_the_step_function(fn, bits):
-    table = optimal_derivative(fn, bits)
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("fn", [nn.GELU(), nn.Tanh(), nn.Mish(), nn.ReLU6()], ids=repr)
+@pytest.mark.parametrize("count", [5, 1003, 4096])  # several chunks, and not a multiple of 8
+def test_gradient_is_the_step_function(fn, bits, count, monkeypatch):
+    monkeypatch.setattr("neurarium.layers.bit_planes.CHUNK", 256)
+    domain = (-7.0, 13.0) if isinstance(fn, nn.ReLU6) else (-10.0, 10.0)  # symmetric about another point than 0
+    table = step_function(fn, bits, domain)
     layer = FewBitActivation(fn, bits, table=table).double()
-    x = 3 * torch.randn(70_001, dtype=torch.float64)  # more than one chunk, and not a multiple of 8
+    x = 3 * torch.randn(count, dtype=torch.float64)
     torch.testing.assert_close(gradients(layer, x), table(x), rtol=1e-5, atol=1e-6)
     assert torch.equal(layer(x), fn(x))
 
@@ -179,6 +188,13 @@ def test_dtypes_shapes_and_strides(dtype):
     assert torch.equal(turned.grad.permute(1, 2, 0), plain)
     assert gradients(layer, torch.empty(0, 3, dtype=dtype)).shape == (0, 3)
     assert gradients(layer, torch.tensor(0.5, dtype=dtype)).shape == ()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_the_compiled_codes_and_those_of_the_processor_are_one_function(bits):
+    """A tensor of another type goes the way that a compiler or a graphics card goes."""
+    x, layer = 3 * torch.randn(777), FewBitGELU(bits)
+    assert torch.equal(gradients(layer, x.as_subclass(type("Other", (torch.Tensor,), {}))), gradients(layer, x))
 
 
 def test_keeps_the_bits_and_the_table_only():

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from neurarium.layers.bit_packing import pack_bits, unpack_bits
+from neurarium.layers.bit_planes import MOST_BITS, decode_planes, encode_planes
 from neurarium.layers.derivative_levels import Elementwise, Fold, PiecewiseConstant, optimal_derivative
-
-CHUNK = 1 << 16  # elements handled at a time on the CPU, so that temporaries stay in its cache
 
 
 def few_bit_activation(
@@ -62,8 +61,13 @@ class _FewBit(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, fn: Elementwise, thresholds: Tensor, levels: Tensor, fold: Fold, center: float
     ) -> Tensor:
-        codes = _encode(x.reshape(-1), thresholds, len(levels), fold, center)
-        ctx.save_for_backward(pack_bits(codes, len(levels).bit_length() - 1), levels)
+        bits, flat = len(levels).bit_length() - 1, x.reshape(-1)
+        ctx.planes = _by_planes(x, bits)
+        if ctx.planes:
+            packed = encode_planes(flat, thresholds.tolist(), bits, fold, center)
+        else:
+            packed = pack_bits(_encode(flat, thresholds, len(levels), fold, center), bits)
+        ctx.save_for_backward(packed, levels)
         ctx.shape, ctx.dtype = x.shape, x.dtype
         return fn(x)
 
@@ -71,54 +75,29 @@ class _FewBit(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         packed, levels = ctx.saved_tensors
-        codes = unpack_bits(packed, len(levels).bit_length() - 1, ctx.shape.numel())
-        slope = _decode(codes, levels, grad.reshape(-1)).view(ctx.shape)
-        return slope.to(ctx.dtype), None, None, None, None, None
+        flat = grad.reshape(-1)
+        if ctx.planes:
+            slope = decode_planes(packed, levels, flat)
+        else:
+            codes = unpack_bits(packed, len(levels).bit_length() - 1, ctx.shape.numel())
+            slope = levels[codes.int()].to(grad.dtype) * flat
+        return slope.view(ctx.shape).to(ctx.dtype), None, None, None, None, None
+
+
+def _by_planes(x: Tensor, bits: int) -> bool:
+    """Whether the fast codes for the CPU will do; a compiler fuses the others, and cannot look into NumPy."""
+    plain = type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu"
+    return plain and bits <= MOST_BITS and not torch.compiler.is_compiling()
 
 
 def _encode(x: Tensor, thresholds: Tensor, codes: int, fold: Fold, center: float) -> Tensor:
+    place = x if fold == "none" else (x - center).abs()
+    above = codes // 2 * (x > center).to(torch.uint8) if fold == "odd" else torch.zeros_like(x, dtype=torch.uint8)
     if len(thresholds) > 15:
-        place = x.to(thresholds.dtype)
-        place = place if fold == "none" else (place - center).abs()
-        code = torch.bucketize(place, thresholds, out_int32=True).to(torch.uint8)
-        return code + (codes // 2) * (x > center).to(torch.uint8) if fold == "odd" else code
-    if x.device.type != "cpu" or torch.compiler.is_compiling():  # fuses into one pass when compiled
-        place = x if fold == "none" else (x - center).abs()
-        code = (codes // 2) * (x > center).to(torch.uint8) if fold == "odd" else torch.zeros_like(x, dtype=torch.uint8)
-        for threshold in thresholds.unbind():
-            code = code + (place > threshold).to(torch.uint8)
-        return code
-    # Comparisons that write floats are three times as fast as those that write booleans.
-    limits = thresholds.tolist()
-    result = torch.empty(x.shape, dtype=torch.uint8)
-    total, hit, place = (torch.empty(min(CHUNK, len(x)), dtype=dtype) for dtype in (torch.float32,) * 2 + (x.dtype,))
-    for start in range(0, len(x), CHUNK):
-        part = x[start : start + CHUNK]
-        total, hit, place = total[: len(part)], hit[: len(part)], place[: len(part)]
-        if fold == "odd":
-            torch.gt(part, center, out=total)
-            total.mul_(codes // 2)
-        else:
-            total.zero_()
-        if fold != "none":
-            torch.abs(torch.sub(part, center, out=place) if center else part, out=place)
-        for limit in limits:
-            torch.gt(part if fold == "none" else place, limit, out=hit)
-            total.add_(hit)
-        result[start : start + CHUNK] = total.to(torch.int16)  # straight to uint8 is slow
-    return result
-
-
-def _decode(codes: Tensor, levels: Tensor, grad: Tensor) -> Tensor:
-    """``levels[codes] * grad``."""
-    if codes.device.type != "cpu" or torch.compiler.is_compiling() or levels.dtype != grad.dtype:
-        return levels[codes.int()].to(grad.dtype) * grad
-    result = torch.empty_like(grad)
-    for start in range(0, len(codes), CHUNK):
-        part = result[start : start + CHUNK]
-        torch.index_select(levels, 0, codes[start : start + CHUNK].int(), out=part)
-        part.mul_(grad[start : start + CHUNK])
-    return result
+        return above + torch.bucketize(place.to(thresholds.dtype), thresholds, out_int32=True).to(torch.uint8)
+    for threshold in thresholds.unbind():  # fuses into one pass when compiled
+        above = above + (place > threshold).to(torch.uint8)
+    return above
 
 
 class FewBitActivation(nn.Module):

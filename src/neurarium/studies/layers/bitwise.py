@@ -6,12 +6,14 @@ convolutional ones as good; that the three most significant bits bring nearly al
 than 90 % of a network of 32-bit weights, can store arbitrary data; and sparse networks at low depths. Its tables are
 not known to us.
 
-Small: LeNet-300-100 on 6,000 MNIST images, 2,000 for the test, batches of 128, 5 epochs, Adam. ``bits-k`` trains all
+Small: LeNet-300-100 on 6,000 MNIST images, 4,000 for the test, batches of 128, 5 epochs, Adam. ``bits-k`` trains all
 planes of k-bit weights, ``train-n`` the n most significant of 16; ``stored-noise`` and ``stored-weights`` train 3 of 32
 and hold random bytes, or the floats of another trained network, in the other 29. Arms of a seed share images and
 batches. Rates on seed 100: the best of 3e-4, 1e-3, 2e-3 and 4e-3 for floats; of 2e-3, 5e-3, 1e-2 and 2e-2 for
 ``bits-6`` and ``train-3`` (5e-3 both, which the other arms take over) and, without the lowest, for ``train-1`` (1e-2).
-Paper: all of MNIST, 30 epochs. Its convolutional networks are not tested.
+The ``conv`` arms are two convolutions and a linear layer on 6,000 Fashion-MNIST images for 3 epochs, at the rates of
+``float`` and ``bits-6``; no claim rests on them, for no margin was set. Paper: all images, 30 epochs; its residual
+networks are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.compression import capacity, read, store
 from neurarium.data import Arrays, Batches, load
-from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Study, difference, value
+from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Study, all_of, difference, value
 from neurarium.layers import bit_layers, bitwise, to_integers
 from neurarium.learning import Backprop
 from neurarium.probes import bit_report
@@ -37,20 +39,25 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
-    bits: int = 0
-    trainable: int = 0
+    """An arm: how its weights are made, and the network and training around them."""
+
+    bits: int = 0  # 0 for floats
+    trainable: int = 0  # planes, the most significant first; 0 for all
     payload: Literal["none", "noise", "weights"] = "none"
     data: str = "mnist-small"
     images: int = 6_000
-    test_images: int = 2_000
+    test_images: int = 4_000
     hidden: tuple[int, int] = (300, 100)
+    convolutional: bool = False
     epochs: int = 5
     lr: float = 5e-3
     batch_size: int = 128
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
-    split = load(settings.data).scaled().flat().to(run.device)
+    """Train one arm and look at its accuracy, its bits and what is stored in them."""
+    split = load(settings.data).scaled().to(run.device)
+    split = split if settings.convolutional else split.flat()
     train = split.train.subset(min(settings.images, len(split.train)), run.seed)
     test = split.test.subset(min(settings.test_images, len(split.test)), run.seed)
     torch.manual_seed(run.seed)
@@ -77,15 +84,22 @@ def trial(settings: Settings, run: Run) -> Metrics:
 
 
 def network(settings: Settings, train: Arrays) -> nn.Sequential:
+    """The network of an arm, of floats."""
     first, second = settings.hidden
+    if settings.convolutional:
+        return nn.Sequential(
+            nn.Unflatten(1, (1, 28)), nn.Conv2d(1, 16, 5, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2),
+            nn.ReLU(), nn.Flatten(), nn.Linear(32 * 25, 10),
+        )  # fmt: skip
     return nn.Sequential(
         nn.Linear(train.x.shape[1], first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 10)
     )  # fmt: skip
 
 
 def learn(settings: Settings, run: Run, model: nn.Module, train: Arrays, test: Arrays) -> None:
+    """Train, recording accuracy and flips by epoch."""
     loader = Batches(train, settings.batch_size, shuffle=True, seed=run.seed)
-    optimizer, rule = torch.optim.Adam(model.parameters(), settings.lr), Backprop(model, cross_entropy)
+    optimizer, rule = torch.optim.Adam(model.parameters(), settings.lr, fused=True), Backprop(model, cross_entropy)
     last = planes(model)
     for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
         fit(rule, loader, optimizer)
@@ -134,11 +148,15 @@ def stored_share(settings: Settings, model: nn.Module, payload: bytes) -> float:
 
 
 def paper(settings: Settings) -> Settings:
-    return dataclasses.replace(settings, data="mnist", images=60_000, test_images=10_000, epochs=30)
+    """All images, for longer."""
+    data = settings.data if settings.convolutional else "mnist"
+    return dataclasses.replace(settings, data=data, images=60_000, test_images=10_000, epochs=30)
 
 
 DEPTHS = tuple(f"bits-{k}" for k in (2, 3, 4, 6, 8))
 TRAINED = ("train-1", "train-2", "train-3", "train-4", "train-all")
+CONV = Settings(convolutional=True, data="fashion-mnist", epochs=3)
+
 STUDY = Study(
     paper=Paper("Bit-wise Training of Neural Network Weights", "Ivan", 2022, "2202.09571"),
     trial=trial,
@@ -151,6 +169,8 @@ STUDY = Study(
         "train-3-of-32": Settings(bits=32, trainable=3),
         "stored-noise": Settings(bits=32, trainable=3, payload="noise"),
         "stored-weights": Settings(bits=32, trainable=3, payload="weights"),
+        "conv-float": dataclasses.replace(CONV, lr=2e-3),
+        "conv-bits-6": dataclasses.replace(CONV, bits=6),
     },
     scales={
         "smoke": {"images": 256, "test_images": 100, "hidden": (20, 10), "epochs": 1},
@@ -172,8 +192,11 @@ STUDY = Study(
             "nor worse", "Sec. 4.3", difference("accuracy", "train-all", "train-3") > -0.01
         ),
         Claim(
-            "a payload in the other bits costs nothing", "Sec. 4.4",
-            difference("accuracy", "stored-noise", "train-3-of-32") > -0.005,
+            "a payload in the other bits changes nothing", "Sec. 4.4",
+            all_of(
+                difference("accuracy", "stored-noise", "train-3-of-32") > -0.005,
+                difference("accuracy", "stored-noise", "train-3-of-32") < 0.005,
+            ),
         ),
         Claim("and is read back whole", "Sec. 4.4", value("payload_ok", "stored-weights") > 0.999),
         Claim("it takes 90 % of the network's bits", "Sec. 4.4", value("payload_share", "stored-noise") > 0.90),
@@ -190,7 +213,8 @@ STUDY = Study(
             "The integer weights after training", arms=("bits-3", "bits-4", "bits-6", "bits-8"), x="weight", y="share"
         ),
         Heatmap("Flips per epoch in the first layer", arms=("bits-8",), x="epoch", y="plane", value="flipped"),
+        Curve("And in a convolutional network", arms=("conv-float", "conv-bits-6"), x="epoch", y="accuracy"),
         Bars("Share of weights that are zero", metric="sparsity", arms=DEPTHS),
     ],
-    seeds=(3, 5),
+    seeds=(3, 7),
 )  # fmt: skip
