@@ -2,8 +2,8 @@
 
     python benchmarks/mono_forward.py
 
-Steps include the optimizer (SGD). Times are medians over interleaved repetitions in one run; memory is the most bytes
-of tensors alive at one moment of a step, the same on every machine.
+Steps include the optimizer (SGD). Times are medians of processor time over interleaved repetitions in one run; memory
+is the most bytes of tensors alive at one moment of a step, the same on every machine.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in steps}
         for repeat in range((25 if batch < 1000 else 5) + 2):
             for name, step in steps.items():
-                start = time.perf_counter()
+                start = time.process_time()
                 step(x, y)
                 if repeat >= 2:
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append(time.process_time() - start)
         seconds = {name: statistics.median(values) for name, values in times.items()}
         peaks = {name: peak_bytes(functools.partial(step, x, y)) for name, step in steps.items()}
         print(f"{depth} hidden layers of {width}, batch {batch}:")
