@@ -165,9 +165,34 @@ def test_it_learns_classes_one_after_another_in_one_pass():
     assert 1 < learner.experts_used() <= 32
 
 
+def test_centred_cosines_are_those_of_features_less_their_running_mean():
+    learner = ensemble(center=True, key_lr=0.0)
+    learner.observe(features(10, seed=1) + 5, torch.zeros(10))
+    seen = torch.cat([features(), features(10, seed=1) + 5])
+    torch.testing.assert_close(learner.mean, seen.mean(0))
+    x = features(seed=2)
+    distance = 1 - F.normalize(x - learner.mean, dim=1) @ learner.keys.T
+    wanted = soft_topk(distance, 3)
+    torch.testing.assert_close(learner.routing(x), wanted * (wanted >= 0.3))
+
+
+def test_balanced_steps_shrink_with_the_batches_of_a_class():
+    learner = DifferentiableEnsemble(num_experts=2, gate="all", balance=0.3, weight_decay=0.0)
+    x = torch.ones(4, 5)
+    learner.observe(x, torch.arange(4) % 2)
+    before = learner.weight.clone()
+    for _ in range(2):
+        learner.observe(x[:1], torch.zeros(1))
+    moved = learner.weight - before
+    torch.testing.assert_close(moved[:, 0], torch.full((2, 5), 0.3 / 2 + 0.3 / 3))
+    assert torch.equal(moved[:, 1], torch.zeros(2, 5))
+
+
 def test_forgetting_a_class_and_confidence():
     learner = ensemble()
     x = features(seed=11)
+    best, second = learner.predict(x).sort(1, descending=True).values[:, :2].T
+    torch.testing.assert_close(learner.confidence(x), (best - second) / 500)
     assert bool(((learner.confidence(x) >= 0) & (learner.confidence(x) <= 1)).all())
     before = learner.predict(x)
     learner.forget_class(1)
