@@ -113,6 +113,30 @@ def test_curvature_at_the_start_grows_with_width_and_depth():
         return sum(found) / len(found)
 
     assert mean(2, 256) / mean(2, 128) == pytest.approx(2, rel=0.25)
+    assert mean(4, 128) / mean(2, 128) == pytest.approx(2, rel=0.25)
+
+
+def test_sharpness_does_not_depend_on_the_order_of_parameters():
+    torch.manual_seed(0)
+    parts = {"first": nn.Linear(5, 9), "second": nn.Linear(9, 3)}
+
+    class Net(nn.Module):
+        def __init__(self, order):
+            super().__init__()
+            for name in order:
+                self.add_module(name, parts[name])
+
+        def forward(self, x):
+            return self.second(torch.tanh(self.first(x)))
+
+    x, y = torch.randn(20, 5), torch.randint(3, (20,))
+    one, other = (
+        sharpness(Net(order), cross_entropy, x, y, k=2, tolerance=1e-7).eigenvalues
+        for order in (("first", "second"), ("second", "first"))
+    )
+    assert one == pytest.approx(other, rel=1e-4)
+    groups = [input_scaled_groups(Net(("second", "first")), 0.5, 0.1, x=given) for given in (x, None)]
+    assert [found[0]["params"][0] is parts[name].weight for found, name in zip(groups, parts)] == [True, True]
 
 
 def test_only_the_first_layer_is_slowed_and_any_rule_can_be_probed():
@@ -140,5 +164,9 @@ def test_only_the_first_layer_is_slowed_and_any_rule_can_be_probed():
     assert 0.1 < found.value < 1000
     assert used
     assert max(used) <= 1
+    with pytest.raises(ValueError, match="loader gives no batches"):
+        maximal_learning_rate(make, cross_entropy, lambda restart: [], score, threshold=0.9, steps=5)
+    with pytest.raises(ValueError, match="no parameter to train"):
+        input_scaled_groups(nn.ReLU(), 0.1)
     with pytest.raises(ValueError, match=r"between chance, 0\.5"):
         maximal_learning_rate(make, cross_entropy, lambda r: [(x, y)], score, threshold=0.5, chance=0.5, steps=5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neurarium.probes.alignment import _undisturbed
 from neurarium.probes.result import ProbeResult
 
 
@@ -126,44 +127,45 @@ def maximal_learning_rate(
         steps: budget.
         chance: score of guessing, which the threshold must exceed.
         check_every: steps between evaluations.
-        input_scale: the first layer with parameters learns at this share of the rate; without it the law breaks.
+        input_scale: the layer with parameters that inputs reach first learns at this share of the rate; without it the
+            law breaks.
         low, factor, tolerance: see `search`.
         restarts: initialisations; more than half must succeed.
         rule: ``rule(model, loss)`` with ``assign_credit``; backpropagation by default.
         budget_used: a list that gets the share of the budget at which each success came.
 
     Raises:
-        ValueError: the threshold is not above chance or not below 1, or no rate succeeds.
+        ValueError: the threshold is not above chance or not below 1, a loader gives no batches, or no rate succeeds.
     """
     if not chance < threshold < 1:
         raise ValueError(f"threshold must lie between chance, {chance}, and 1, not {threshold}")
 
     def once(rate: float, restart: int) -> bool:
         model = make_model(restart)
+        batches = _endless(lambda: loader(restart))
+        x, y = next(batches)
         learner = None if rule is None else rule(model, loss)
-        optimizer = torch.optim.SGD(input_scaled_groups(model, rate, input_scale), lr=rate)
-        first, high, step = math.inf, 0, 0
-        while True:
-            for x, y in loader(restart):
-                optimizer.zero_grad()
-                if learner is None:
-                    value = loss(model(x), y)
-                    value.backward()
-                else:
-                    value = learner.assign_credit(x, y)
-                now = float(value.detach())
-                first = now if step == 0 else first
-                high = high + 1 if now > 10 * first else 0
-                if not math.isfinite(now) or high >= 50:
-                    return False
-                optimizer.step()
-                step += 1
-                if (step % check_every == 0 or step == steps) and evaluate(model) >= threshold:
-                    if budget_used is not None:
-                        budget_used.append(step / steps)
-                    return True
-                if step == steps:
-                    return False
+        optimizer = torch.optim.SGD(input_scaled_groups(model, rate, input_scale, x), lr=rate)
+        first, high = math.inf, 0
+        for step in range(1, steps + 1):
+            optimizer.zero_grad()
+            if learner is None:
+                value = loss(model(x), y)
+                value.backward()
+            else:
+                value = learner.assign_credit(x, y)
+            now = float(value.detach())
+            first = now if step == 1 else first
+            high = high + 1 if now > 10 * first else 0
+            if not math.isfinite(now) or high >= 50:
+                return False
+            optimizer.step()
+            if (step % check_every == 0 or step == steps) and evaluate(model) >= threshold:
+                if budget_used is not None:
+                    budget_used.append(step / steps)
+                return True
+            x, y = next(batches)
+        return False
 
     def succeeds(rate: float) -> float:
         wins = losses = 0
@@ -177,20 +179,51 @@ def maximal_learning_rate(
     return search(succeeds, low=low, factor=factor, tolerance=tolerance)
 
 
-def input_scaled_groups(model: nn.Module, lr: float, input_scale: float = 0.01) -> list[dict[str, Any]]:
+def _endless(begin: Callable[[], Iterable[tuple[Any, Tensor]]]) -> Iterator[tuple[Any, Tensor]]:
+    while True:
+        batch = None
+        for batch in begin():
+            yield batch
+        if batch is None:
+            raise ValueError("loader gives no batches")
+
+
+def input_scaled_groups(model: nn.Module, lr: float, input_scale: float = 0.01, x: Any = None) -> list[dict[str, Any]]:
     """Optimizer groups in which the first module with parameters of its own learns at ``input_scale`` times the rate.
+
+    Args:
+        model: any module.
+        lr: rate of everything else.
+        input_scale: factor of the first module's rate.
+        x: inputs, to find the module that is reached first when the model runs; without them the one that was
+            registered first.
 
     Raises:
         ValueError: the model has no trainable parameter.
     """
-    for module in model.modules():
-        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
-        if own:
-            chosen = {id(p) for p in own}
-            rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-            groups: list[dict[str, Any]] = [{"params": own, "lr": lr * input_scale}]
-            return groups + ([{"params": rest, "lr": lr}] if rest else [])
-    raise ValueError("the model has no parameter to train")
+    own = {m: [p for p in m.parameters(recurse=False) if p.requires_grad] for m in model.modules()}
+    candidates = [module for module, parameters in own.items() if parameters]
+    if not candidates:
+        raise ValueError("the model has no parameter to train")
+    if x is not None:
+        candidates = _as_reached(model, candidates, x) or candidates
+    first = own[candidates[0]]
+    chosen = {id(p) for p in first}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    groups: list[dict[str, Any]] = [{"params": first, "lr": lr * input_scale}]
+    return groups + ([{"params": rest, "lr": lr}] if rest else [])
+
+
+def _as_reached(model: nn.Module, modules: Sequence[nn.Module], x: Any) -> list[nn.Module]:
+    reached: list[nn.Module] = []
+    handles = [module.register_forward_pre_hook(lambda module, _: reached.append(module)) for module in modules]
+    try:
+        with _undisturbed(model), torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return reached
 
 
 @dataclass(frozen=True)

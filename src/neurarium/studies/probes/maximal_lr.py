@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.data import Arrays, Batches, load
-from neurarium.lab import Claim, Curve, Heatmap, Metrics, Paper, Run, Scatter, Study, difference, value
+from neurarium.lab import Claim, Curve, Heatmap, Metrics, Paper, Run, Scatter, Study, all_of, difference, value
 from neurarium.models import plain_mlp
 from neurarium.probes import learning_rate_law, maximal_learning_rate, sharpness
 from neurarium.training import evaluate
@@ -34,6 +34,8 @@ from neurarium.training import evaluate
 
 @dataclass(frozen=True)
 class Settings:
+    """``predicted`` is the cell (depth, width) left out of a second fit; ``low`` the first rate that is tried."""
+
     input_scale: float = 0.01
     data: str = "mnist-small"
     images: int = 2_000
@@ -50,6 +52,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Largest rate and sharpness of every network, and the laws through them."""
     split = load(settings.data).scaled().flat().to(run.device)
     drawn = split.train.subset(settings.images + settings.held_out, run.seed)
     train, held_out = drawn[: settings.images], drawn[settings.images :]
@@ -67,6 +70,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
 
 
 def build(settings: Settings, run: Run, depth: int, width: int, inputs: int) -> nn.Sequential:
+    """A network with the trial's initial weights."""
     generator = torch.Generator().manual_seed(run.seed)
     return plain_mlp(inputs, 10, width=width, depth=depth, generator=generator).to(run.device)
 
@@ -91,6 +95,7 @@ def largest(
 
 
 def sharp(settings: Settings, run: Run, train: Arrays, depth: int, width: int) -> float:
+    """Sharpness at the start, the input layer left out."""
     x: Tensor = train.x[: settings.sharpness_images]
     return sharpness(
         build(settings, run, depth, width, x.shape[1]), cross_entropy, x, train.y[: settings.sharpness_images],
@@ -143,7 +148,9 @@ STUDY = Study(
         Claim("the law needs a slow input layer", "Sec. 4", difference("r2", "small-input-rate", "equal-rate") > 0),
         Claim(
             "the rate falls with sharpness, but less than inversely", "Fig. 4",
-            value("rate_on_sharpness", "small-input-rate") > -1,
+            all_of(
+                value("rate_on_sharpness", "small-input-rate") > -1, value("rate_on_sharpness", "small-input-rate") < 0
+            ),
         ),
         Claim(
             "the sharper at the start, the smaller the rate", "Fig. 4",
@@ -160,5 +167,5 @@ STUDY = Study(
         Curve("The largest rate against sharpness at the start", x="sharpness", y="largest_rate", log_x=True),
         Scatter("Fit of the law against its exponent", x="exponent", y="r2"),
     ],
-    seeds=(3, 5),
+    seeds=(3, 12),
 )  # fmt: skip
