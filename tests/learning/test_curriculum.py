@@ -23,6 +23,7 @@ def test_the_papers_schedules():
     assert other[:9] == pytest.approx([0.2, 1 / 3, 5 / 9, 25 / 27, 1, 0.6, 0.36, 0.216, 0.2])
     assert sum(cycle_sizes(exact=True)) == pytest.approx(10)
     assert cycle_sizes(1.0, epochs=3) == [1, 1, 1]
+    assert cycle_sizes(epochs=5, sharp=True) == [0.25, 0.5, 1, 0.25, 0.5, 1, 0.25, 0.5, 1]
     assert sum(growing_sizes(epochs=12)) == pytest.approx(12) == sum(shrinking_sizes(epochs=12))
     assert growing_sizes(epochs=3.5) == [0.25, 0.25, 0.5, 0.5, 1, 1]
     assert shrinking_sizes(epochs=3.5) == [1, 1, 0.5, 0.5, 0.25, 0.25]
@@ -77,8 +78,11 @@ def test_easy_examples_come_more_often_and_every_class_in_proportion():
 def test_ranks_share_out_one_draw_and_a_loader_takes_the_sampler():
     whole = CurriculumSampler(torch.rand(30) + 0.1, [0.5], seed=3)
     parts = [CurriculumSampler(whole.scores, [0.5], seed=3, rank=r, world_size=4) for r in range(4)]
-    assert sorted(i for part in parts for i in part) == sorted(whole)
-    assert [len(list(part)) for part in parts] == [len(part) for part in parts] == [4, 4, 4, 3]
+    shared = [i for part in parts for i in part]
+    assert sorted(shared) == sorted([*whole, next(iter(whole))])  # 15 on four ranks: the first one twice
+    assert [len(list(part)) for part in parts] == [len(part) for part in parts] == [4, 4, 4, 4]
+    few = CurriculumSampler(whole.scores, [0.05], world_size=4, rank=3)
+    assert len(list(few)) == len(few) == 1
     dataset = TensorDataset(torch.arange(30))
     seen = torch.cat([batch for (batch,) in DataLoader(dataset, batch_size=4, sampler=whole)])
     assert seen.tolist() == list(whole)
@@ -105,6 +109,18 @@ def test_scores_are_losses_by_index():
     nn.init.constant_(broken.weight, float("nan"))
     with pytest.raises(ValueError, match="loss of example 0 is nan"):
         difficulty_scores(broken, batches)
+
+
+def test_the_score_of_a_sequence_is_the_mean_over_its_tokens():
+    """A token that is known for sure counts, padding does not."""
+    logits = torch.zeros(2, 3, 4)
+    logits[0, 0, 0] = 200.0
+    y = torch.tensor([[0, 1, -100, -100], [1, 1, 2, 2]])
+    scores = difficulty_scores(nn.Identity(), [(logits, y)])
+    assert scores.tolist() == pytest.approx([np.log(3) / 2, np.log(3)])
+    assert difficulty_scores(nn.Identity(), [(logits, y.clamp_min(0))], ignore_index=0)[0] == pytest.approx(np.log(3))
+    squared = difficulty_scores(nn.Identity(), [(torch.ones(2, 3), torch.zeros(2, 3))], loss=nn.functional.mse_loss)
+    assert squared.tolist() == [1.0, 1.0]
 
 
 def test_alternating_wins_in_a_region_only():

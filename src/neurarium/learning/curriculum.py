@@ -15,7 +15,13 @@ _SMALLEST_LOSS = 1e-7
 
 
 def cycle_sizes(
-    start: float = 0.25, end: float = 1.0, multiplier: float = 0.5, epochs: float = 10.0, *, exact: bool = False
+    start: float = 0.25,
+    end: float = 1.0,
+    multiplier: float = 0.5,
+    epochs: float = 10.0,
+    *,
+    exact: bool = False,
+    sharp: bool = False,
 ) -> list[float]:
     """Fractions of the data that breathe between ``start`` and ``end`` (Kesgin and Amasyali, 2022, algorithm 1).
 
@@ -28,6 +34,7 @@ def cycle_sizes(
         multiplier: between 0 and 1.
         epochs: passes over all data that the examples seen amount to; the last pass goes past it,
         exact: unless it is shrunk to fit.
+        sharp: drop from ``end`` to ``start`` at once instead of going down in steps.
 
     Raises:
         ValueError: not 0 < start <= end <= 1, a multiplier outside (0, 1), or epochs not positive.
@@ -38,7 +45,8 @@ def cycle_sizes(
     while sum(sizes) < epochs - 1e-9:
         now = sizes[-1]
         up = now == start or (up and now != end)
-        sizes.append(min(now / multiplier, end) if up else max(now * multiplier, start))
+        down = start if sharp else max(now * multiplier, start)
+        sizes.append(min(now / multiplier, end) if up else down)
     return _fit(sizes, epochs) if exact else sizes
 
 
@@ -67,7 +75,8 @@ class CurriculumSampler(Sampler[int]):
 
     For a `torch.utils.data.DataLoader` or anything that takes indices. A pass at fraction 1 is an ordinary shuffled
     epoch, whatever the scores. Every pass is drawn from a generator of its own, made of ``seed`` and the pass, so that
-    all ranks of a distributed run draw the same examples and share them out.
+    all ranks of a distributed run draw the same examples and share them out; where they do not divide, the first ones
+    are used twice, as by torch's `DistributedSampler`, since ranks of unequal length would wait for each other.
 
     ```
     sampler = CurriculumSampler(1 / difficulty_scores(model, loader), cycle_sizes(epochs=10))
@@ -161,21 +170,26 @@ class CurriculumSampler(Sampler[int]):
         return chosen[torch.randperm(len(chosen), generator=generator)]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.indices()[self.rank :: self.world_size].tolist())
+        indices = self.indices()
+        return iter(indices[torch.arange(self.rank, self._total(), self.world_size) % len(indices)].tolist())
 
     def __len__(self) -> int:
+        return self._total() // self.world_size
+
+    def _total(self) -> int:
+        """Examples of this pass on all ranks, a multiple of their number."""
         members = [len(self.scores)] if self.labels is None else self.labels.unique(return_counts=True)[1].tolist()
-        total = sum(max(1, int(self.sizes[self.epoch] * count)) for count in members)
-        return len(range(self.rank, total, self.world_size))
+        drawn = sum(max(1, int(self.sizes[self.epoch] * count)) for count in members)
+        return math.ceil(drawn / self.world_size) * self.world_size
 
 
 def weighted_sample(scores: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """``count`` distinct indices, each drawn in turn in proportion to the scores of those that are left.
+    """``count`` distinct indices in no order, each drawn in proportion to the scores of those that are left.
 
     In one pass: the ``count`` smallest of exponential variables divided by the scores (Efraimidis and Spirakis, 2006).
     """
     keys = torch.empty_like(scores, dtype=torch.float64).exponential_(generator=generator) / scores
-    return keys.topk(count, largest=False).indices
+    return keys.topk(count, largest=False, sorted=False).indices
 
 
 @torch.no_grad()
@@ -184,6 +198,8 @@ def difficulty_scores(
     loader: Iterable[tuple[Any, Tensor]],
     kind: str = "loss",
     loss: Callable[..., Tensor] = cross_entropy,
+    *,
+    ignore_index: int = -100,
 ) -> Tensor:
     """How hard each example of a loader is for a trained model, [examples]; in evaluation mode, which is put back.
 
@@ -192,8 +208,8 @@ def difficulty_scores(
         loader: batches ``(x, y)`` in the order of the data set, not shuffled.
         kind: "loss": the loss of each example, at least 1e-7; "probability": 1 / that of its class; "distance":
             the mean of |p - onehot(y)| over classes.
-        loss: for "loss": ``loss(output, y, reduction="none")``; further dimensions (tokens) are averaged where they are
-            not exactly 0 (as padding is).
+        loss: for "loss": ``loss(output, y, reduction="none")``; further dimensions (tokens) are averaged.
+        ignore_index: target of the tokens that do not count (padding).
 
     Raises:
         ValueError: an unknown kind, or a loss that is not finite.
@@ -207,10 +223,11 @@ def difficulty_scores(
         for x, y in loader:
             output = model(x)
             if kind == "loss":
-                each = (
-                    loss(output, y, reduction="none").flatten(1) if y.dim() > 1 else loss(output, y, reduction="none")
-                )
-                found.append(each if each.dim() == 1 else each.sum(1) / (each != 0).sum(1).clamp_min(1))
+                each = loss(output, y, reduction="none")
+                if each.dim() > 1:
+                    counts = (y != ignore_index).expand_as(each).flatten(1)
+                    each = (each.flatten(1) * counts).sum(1) / counts.sum(1).clamp_min(1)
+                found.append(each)
                 continue
             p = output.softmax(-1)
             own = p.gather(1, y[:, None]).squeeze(1)

@@ -6,20 +6,21 @@ image sets it finds cycling better than no curriculum and than curricula that on
 example: best validation accuracy 0.741 against 0.703), and argues that alternating calm, biased gradients with noisy,
 unbiased ones is better than either.
 
-Small: 2,000 images of MNIST, 1,000 held out as a validation set, with a network of two strided convolutions (8 and 16
-channels), with true labels and with 15 % of the training labels changed at random; and the 8 x 8 digits with a hidden
-layer of 64. Each arm sees as many examples as 12 epochs have, Adam 1e-3, batches of 64; the scorer is trained in the
-same way without a curriculum, once per seed and set. Accuracy is measured at the same 22 numbers of examples seen in
-every arm; the metrics are means over the three sets. ``vanilla-twice`` is plain training for 24 epochs, since a
-curriculum needs a scorer first; it carries no claim. ``theory`` follows the two gradients on a quadratic, exactly.
-Nothing was tuned. The text sets are not tested: they do not ship with the package. Paper: CIFAR-10 and its noisy copy,
-the digits, 50 epochs.
+Small: 2,000 images of Fashion-MNIST, 1,000 held out as a validation set, with a network of two strided convolutions (8
+and 16 channels), with true labels and with 15 % of the training labels changed at random; the 8 x 8 digits with a
+hidden layer of 64; and 2,000 sentences of film reviews, 1,000 held out, as bags of the 2,000 commonest words with a
+hidden layer of 64. Each arm sees as many examples as 12 epochs have, Adam 1e-3, batches of 64; the scorer is trained in
+the same way without a curriculum, once per seed and set. Accuracy is measured at the same 22 numbers of examples seen
+in every arm; the metrics are means over the sets. ``vanilla-twice`` is plain training for 24 epochs, since a curriculum
+needs a scorer first; it carries no claim. ``theory`` follows the two gradients on a quadratic, exactly. Nothing was
+tuned. Paper: CIFAR-10 and its noisy copy, the digits, the reviews, 50 epochs.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Literal
 
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.data import Arrays, Batches, load
+from neurarium.data import Arrays, Batches, load, load_text
 from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Study, difference, value
 from neurarium.learning import (
     Backprop,
@@ -43,10 +44,15 @@ from neurarium.training import evaluate
 
 @dataclass(frozen=True)
 class Settings:
+    """``noise`` is the share of wrong labels in the noisy set; no ``text`` leaves the sentences out."""
+
     schedule: Literal["vanilla", "cycle", "grow", "shrink", "theory"] = "vanilla"
     order: Literal["easy", "random", "hard"] = "easy"
     rescore: bool = False
-    data: str = "mnist-small"
+    data: str = "fashion-mnist"
+    text: str = "mr"
+    sentences: int = 2_000
+    words: int = 2_000
     images: int = 2_000
     validation: int = 1_000
     noise: float = 0.15
@@ -58,28 +64,33 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train by one schedule on every set, or follow the theory."""
     if settings.schedule == "theory":
         return theory(run)
     found: dict[str, float] = {}
-    for name in run.track(("clean", "noisy", "digits"), "sets"):
+    sets = ("clean", "noisy", "digits", *(["text"] if settings.text else []))
+    for name in run.track(sets, "sets"):
         train, validation = prepare(name, settings, run)
         curve = learn(name, settings, run, train, validation)
         found |= {f"best_{name}": max(curve), f"final_{name}": curve[-1]}
-    means = {f"{kind}_accuracy": sum(found[f"{kind}_{name}"] for name in SETS) / 3 for kind in ("best", "final")}
+    means = {
+        f"{kind}_accuracy": sum(found[f"{kind}_{name}"] for name in sets) / len(sets) for kind in ("best", "final")
+    }
     return means | found
-
-
-SETS = ("clean", "noisy", "digits")
 
 
 def prepare(name: str, settings: Settings, run: Run) -> tuple[Arrays, Arrays]:
     """Training and validation examples of one set."""
-    split = load("digits" if name == "digits" else settings.data).scaled().to(run.device)
+    if name == "text":
+        return reviews(settings, run)
     if name == "digits":
-        train, validation = split.flat().train, split.flat().validation
+        split = load("digits").scaled().flat().to(run.device)
+        train, validation = split.train, split.validation
     else:
+        split = load(settings.data)
         needed = min(settings.images + settings.validation, len(split.train))
-        drawn = split.train.subset(needed, run.seed)
+        few = replace(split, train=split.train.subset(needed, run.seed), test=split.test[:0])
+        drawn = few.scaled().to(run.device).train
         drawn = Arrays(drawn.x[:, None] if drawn.x.dim() == 3 else drawn.x, drawn.y)
         cut = needed - settings.validation
         train, validation = drawn[:cut], drawn[cut:]
@@ -91,9 +102,27 @@ def prepare(name: str, settings: Settings, run: Run) -> tuple[Arrays, Arrays]:
     return train, validation
 
 
+def reviews(settings: Settings, run: Run) -> tuple[Arrays, Arrays]:
+    """Sentences as bags of the words that are commonest in those to train on."""
+    split = load_text(settings.text, seed=run.seed)
+    order = torch.randperm(len(split.train), generator=torch.Generator().manual_seed(run.seed)).tolist()
+    train, validation = [split.train[i] for i in order[: settings.sentences]], split.validation[: settings.validation]
+    counts = Counter(word for text, _ in train for word in text.split())
+    place = {word: i for i, (word, _) in enumerate(counts.most_common(settings.words))}
+
+    def bags(texts: list[tuple[str, int]]) -> Arrays:
+        x = torch.zeros(len(texts), settings.words)
+        for row, (text, _) in enumerate(texts):
+            x[row, [place[word] for word in text.split() if word in place]] = 1.0
+        return Arrays(x.to(run.device), torch.tensor([label for _, label in texts], device=run.device))
+
+    return bags(train), bags(validation)
+
+
 def network(name: str, example: Tensor) -> nn.Module:
-    if name == "digits":
-        return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    """A hidden layer of 64 for vectors, two strided convolutions for images."""
+    if example.dim() == 1:
+        return nn.Sequential(nn.Linear(len(example), 64), nn.ReLU(), nn.Linear(64, 2 if name == "text" else 10))
     side = example.shape[-1] // 4
     return nn.Sequential(
         nn.Conv2d(example.shape[0], 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Flatten(),
@@ -107,7 +136,7 @@ def learn(name: str, settings: Settings, run: Run, train: Arrays, validation: Ar
     sampler = CurriculumSampler(scores, sizes, seed=run.seed)
     torch.manual_seed(run.seed)
     model = network(name, train.x[0]).to(run.device)
-    rule, optimizer = Backprop(model, cross_entropy), torch.optim.Adam(model.parameters(), settings.lr)
+    rule, optimizer = Backprop(model, cross_entropy), torch.optim.Adam(model.parameters(), settings.lr, fused=True)
     total = int(sum(sizes) * len(train))
     due = [total * (i + 1) // settings.checkpoints for i in range(settings.checkpoints)]
     seen = 0
@@ -145,7 +174,7 @@ def schedule(name: str, settings: Settings, run: Run, train: Arrays) -> tuple[Se
         return sizes, even
     torch.manual_seed(run.seed + 1000)
     scorer = network(name, train.x[0]).to(run.device)
-    rule, optimizer = Backprop(scorer, cross_entropy), torch.optim.Adam(scorer.parameters(), settings.lr)
+    rule, optimizer = Backprop(scorer, cross_entropy), torch.optim.Adam(scorer.parameters(), settings.lr, fused=True)
     for _ in range(settings.scorer_epochs):
         for x, y in Batches(train, settings.batch_size, shuffle=True, seed=run.seed):
             optimizer.zero_grad()
@@ -194,9 +223,15 @@ STUDY = Study(
         "theory": Settings("theory"),
     },
     scales={
-        "smoke": {"images": 200, "validation": 100, "epochs": 2.0, "scorer_epochs": 1, "checkpoints": 3},
+        "smoke": {
+            "data": "mnist-small", "text": "", "images": 200, "validation": 100, "epochs": 2.0, "scorer_epochs": 1,
+            "checkpoints": 3,
+        },
         "small": {},
-        "paper": {"data": "cifar10", "images": 45_000, "validation": 5_000, "epochs": 50.0, "scorer_epochs": 50},
+        "paper": {
+            "data": "cifar10", "images": 45_000, "sentences": 7_000, "words": 20_000, "validation": 5_000,
+            "epochs": 50.0, "scorer_epochs": 50,
+        },
     },
     claims=[
         Claim("a cycling curriculum beats none", "Tables 3-6", difference("best_accuracy", "ccl-easy", "vanilla") > 0),
@@ -227,7 +262,7 @@ STUDY = Study(
             "Where alternating is better than both (gain over the better one)", arms=("theory",), x="bias",
             y="easy_variance", value="gain",
         ),
-        Bars("Best validation accuracy, mean of three sets", arms=(*CURVES, "vanilla-twice"), metric="best_accuracy"),
+        Bars("Best validation accuracy, mean over the sets", arms=(*CURVES, "vanilla-twice"), metric="best_accuracy"),
     ],
     seeds=(3, 5),
 )  # fmt: skip
