@@ -64,6 +64,8 @@ def train_hopeful_students(
         for student in hopeful:
             student.train()
         for rows in torch.randperm(len(answers.x)).to(answers.x.device).split(batch_size):
+            if len(rows) == 1 < len(answers.x):  # as in train_students
+                continue
             x, wanted = answers.x[rows], answers.logits[rows]
             optimizer.zero_grad()  # to None: Adam passes over the students that have stopped
             for student in hopeful:

@@ -88,6 +88,8 @@ def train_students(
         student.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(answers.x)).to(answers.x.device).split(batch_size):
+            if len(rows) == 1 < len(answers.x):  # batch norm cannot learn from one
+                continue
             x, y, wanted = answers.x[rows], answers.y[rows], answers.logits[rows]
             optimizer.zero_grad()
             for student in students:

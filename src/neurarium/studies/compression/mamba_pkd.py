@@ -39,6 +39,7 @@ class Settings:
     method: Literal["progressive", "independent"] = "progressive"
     students: Literal["mamba", "cnn"] = "mamba"
     alpha: float = 0.5
+    joined: bool = False  # one student of all shares together
     shares: tuple[float, ...] = (0.01, 0.03, 0.06, 0.12, 0.20)
     data: str = "mnist-small"
     train: int = 2_000
@@ -56,8 +57,9 @@ def trial(settings: Settings, run: Run) -> Metrics:
     split = images(settings, run)
     teacher = trained_teacher(settings, run, split)
     reached = evaluate(teacher, Batches(split.test, 1000))
+    shares = (sum(settings.shares),) if settings.joined else settings.shares
     distiller = ProgressiveDistillation(
-        mamba_student if settings.students == "mamba" else plain_student, shares=settings.shares, alpha=settings.alpha,
+        mamba_student if settings.students == "mamba" else plain_student, shares=shares, alpha=settings.alpha,
         progressive=settings.method == "progressive", epochs=settings.epochs, learning_rate=settings.lr,
         batch_size=settings.batch_size,
     )  # fmt: skip
@@ -129,7 +131,7 @@ STUDY = Study(
         "progressive": Settings(),
         "independent": Settings(method="independent"),
         "hard-only": Settings(alpha=1.0),
-        "single-kd": Settings(shares=(0.42,)),
+        "single-kd": Settings(joined=True),
         "cnn-chain": Settings(students="cnn"),
     },
     scales={
