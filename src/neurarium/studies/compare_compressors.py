@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -106,6 +106,11 @@ def compressors() -> dict[str, type[Compressor]]:
     return {kebab_case(kind.__name__): kind for kind in members(neurarium.compression, Compressor)}
 
 
+def varies(kind: type[Compressor], kinds: Iterable[type[Compressor]]) -> bool:
+    """Whether it is another one in a variant, which is compared only when named."""
+    return any(issubclass(kind, other) and kind is not other for other in kinds)
+
+
 def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path], dict[str, str]]:
     """The study that compares compressors, its entry, and the further files it depends on.
 
@@ -115,7 +120,10 @@ def study(base: Settings, names: Sequence[str]) -> tuple[Entry, Study, list[Path
     known = compressors()
     if not names:
         raise RequestError(f"name at least one compressor, or 'all': {', '.join(known)}")
-    chosen = list(known) if list(names) == ["all"] else [closest(name, known, "compressor") for name in names]
+    if list(names) == ["all"]:
+        chosen = [slug for slug, kind in known.items() if not varies(kind, known.values())]
+    else:
+        chosen = [closest(name, known, "compressor") for name in names]
     split = load_scaled(base)
     base = dataclasses.replace(identified(base), epochs=base.epochs or default_epochs(split))
     if not split.classes:
