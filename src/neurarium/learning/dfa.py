@@ -245,7 +245,7 @@ class Shallow(DirectFeedbackAlignment):
     """
 
     slug: ClassVar[str] = "shallow"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 1e-2
 
     def _draw(self, rows: int, columns: int) -> Tensor:
         return torch.zeros(rows, columns)
