@@ -5,19 +5,19 @@ Adam steps, it forecasts the parameters up to 8,000 steps ahead. The abstract re
 target on vision and language tasks, unseen and larger ones among them, and more than straight lines or networks
 without the graph save.
 
-Small: 24 runs of digit classifiers (64-a-b-10, six pairs of widths, four seeds each) with Adam at 3e-3, 1,000 steps
-of 64 examples, a snapshot every 10 steps. A learnt forecaster sees 500 batches of a window from each of four runs (a
+Small: 24 runs of digit classifiers (64-a-b-10, six pairs of widths, four seeds each) with Adam at 3e-3, 1,000 steps of
+64 examples, a snapshot every 10 steps. A learnt forecaster sees 500 batches of a window from each of four runs (a
 second window of each gave the same errors on seed 100). It then jumps every 50 of 1,000 steps, 16 snapshots ahead at
 first and one at the end, on three tasks: the family (64-16-16-10 from a new seed), a wider network (64-32-32-10), and a
 convolutional network (8 and 16 channels) on MNIST at 14 x 14 pixels, of a kind it has never seen. A task's target is
 Adam's own loss after 60 % of its steps at the same seed, and the speed-up is the share of Adam's steps to that loss
 that the jumps save; a step with a jump counts as a step. It is measured on the validation loss and, because 1,259
-digits are learnt by heart before the 600th step and their validation loss stops falling, on the loss of 1,000 training
-examples too. The prediction error is the mean absolute error of the scaled future parameters of three runs not trained
-on, over all windows and horizons. Networks have 32 hidden units; NiNo has two layers of messages and updates edges
-after both, so that both count. `nino-shuffled` sees the same parameters on edges whose ends are permuted over the
-graph. No setting was tuned; what was seen on seed 100 is that validation losses stop falling, and that a target taken
-from another seed is often out of reach for either run.
+digits are learnt by heart and their validation loss soon stops falling, on the loss of 1,000 training examples too. The
+prediction error is the mean absolute error of the scaled future parameters of three runs not trained on, over all
+windows and horizons. Networks have 32 hidden units; NiNo has two layers of messages and updates edges after both, so
+that both count. `nino-shuffled` sees the same parameters on edges whose ends are permuted over the graph. No setting
+was tuned; what was seen on seed 100 is that validation losses stop falling, and that a target taken from another seed
+is often out of reach for either run.
 
 Paper: 300 recorded runs of a convolutional network with 14,378 parameters on Fashion-MNIST, 200 steps between
 snapshots, forecasters of the released size and 20,000 batches; then jumps every 1,000 of 10,000 steps on the same, on
