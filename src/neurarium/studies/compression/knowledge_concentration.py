@@ -40,6 +40,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: what the student learns from, its head, and the sizes of everything."""
+
     targets: Literal["labels", "teachers", "none"] = "teachers"
     head: Literal["fc-fc", "fc-sc", "sc-sc", "fc-sc-shared"] = "fc-sc"
     pace: Literal["none", "fixed", "learned"] = "none"
@@ -57,6 +59,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Teach the specialists, then the one network, and score each vertical."""
     tree, train, test = verticals(settings, run)
     y = with_wrong_labels(tree, train.y, settings.wrong_labels)
     specialists: dict[str, nn.Module] = {}
@@ -184,6 +187,7 @@ def fit(
 
 @torch.no_grad()
 def evaluated(model: nn.Module, x: Tensor) -> Tensor:
+    """The network's answers in evaluation mode."""
     return model.eval()(x)
 
 

@@ -39,6 +39,8 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: how the family of networks is trained, and the network itself."""
+
     method: Literal["sorted", "standard", "individual", "sandwich", "unordered"] = "sorted"
     network: Literal["mlp", "cnn"] = "mlp"
     per_step: int = 2
@@ -85,6 +87,7 @@ def convolutional(channels: int) -> nn.Module:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train the family, then score its members at every width."""
     split = load(settings.data).scaled().to(run.device)
     images = split.train.subset(settings.images, run.seed)
     test = Batches(split.test[: settings.test_images], 1000)

@@ -68,6 +68,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Learn the classes of each domain one after another with one method."""
     domains: dict[str, Callable[[], Split]] = {
         "texts": lambda: texts(settings.per_class, settings.test, run.seed),
         "images": lambda: images(

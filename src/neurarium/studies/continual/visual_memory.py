@@ -67,6 +67,7 @@ class Embedded:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Fill the memory and read it in the arm's way; then add, remove and prune."""
     data = embed(settings, run)
     remembered = data.memory
     if settings.noise:

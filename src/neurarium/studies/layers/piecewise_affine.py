@@ -51,6 +51,8 @@ CHARACTERS = 128
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: the task, and how far piecewise affine products reach."""
+
     task: Literal["images", "convolution", "text"] = "images"
     products: Literal["true", "matmul", "network", "full", "adder"] = "true"
     approximate_backward: bool = True
@@ -72,6 +74,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train one network on its task."""
     return text(settings, run) if settings.task == "text" else images(settings, run)
 
 

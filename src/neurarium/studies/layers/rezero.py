@@ -50,6 +50,8 @@ TEXT = ("text-post-norm", "text-pre-norm", "text-rezero")
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: the task, the kind of block, and how deep."""
+
     task: Literal["images", "text"] = "images"
     block: Literal["plain", "residual", "post-norm", "pre-norm", "highway", "gpt2", "rezero"] = "rezero"
     data: str = "mnist-small"
@@ -66,6 +68,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train one deep network on its task."""
     return images(settings, run) if settings.task == "images" else text(settings, run)
 
 
@@ -176,10 +179,12 @@ READING = Settings(task="text", data="descriptions", depth=24, steps=200, batch_
 
 
 def smoke(settings: Settings) -> Settings:
+    """A few steps of a shallower network."""
     return replace(settings, depth=settings.depth // 16 + 1, width=16, steps=12, images=300, batch_size=4)
 
 
 def paper(settings: Settings) -> Settings:
+    """The paper's networks and steps, on its data."""
     if settings.task == "text":
         enwik8 = replace(settings, data="enwik8", steps=10_000, batch_size=1080, context=512)
         return replace(enwik8, depth=12, width=512, heads=8, feed_forward=2048)

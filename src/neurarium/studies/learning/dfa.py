@@ -32,6 +32,7 @@ from neurarium.studies.learning._dfa_tasks import Settings, digits, fields, grap
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train one arm on its task."""
     tasks = {"digits": digits, "graph": graph, "fields": fields, "picture": picture, "text": text}
     return tasks[settings.task](settings, run)
 
@@ -43,11 +44,13 @@ TEXT = Settings(task="text", steps=400, batch_size=8, size=64, lr=3e-3)
 
 
 def smoke(settings: Settings) -> Settings:
+    """A few steps on a few examples."""
     small = {"digits": 32, "graph": 200, "fields": 16, "picture": 16, "text": 16}
     return replace(settings, steps=3, batch_size=8, size=small[settings.task])
 
 
 def paper(settings: Settings) -> Settings:
+    """Full data, and the steps that they take."""
     changes: dict[str, dict[str, Any]] = {
         "digits": {"data": "mnist", "steps": 20 * 469, "size": 1000},
         "graph": {"data": "cora", "steps": 250},

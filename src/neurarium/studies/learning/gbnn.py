@@ -49,6 +49,8 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: the method, the tables, and what the folds choose from."""
+
     method: Literal["gbnn", "mlp-adam", "mlp-sgd", "mlp-lbfgs", "hist-trees", "constant"] = "gbnn"
     task: Literal["tables", "oversize", "deep"] = "tables"
     sets: tuple[str, ...] = ("breast-cancer", "wine", "iris", "digits", "diabetes")
@@ -62,6 +64,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Fit one method to the folds of every table."""
     if settings.task == "deep":
         return deep(settings, run)
     metrics: dict[str, float] = {}
@@ -179,6 +182,7 @@ def deep(settings: Settings, run: Run) -> Metrics:
 
 
 def smoke(settings: Settings) -> Settings:
+    """Two small tables, one fold, a few units."""
     return replace(
         settings, sets=("iris", "diabetes") if settings.task == "tables" else ("breast-cancer",), rows=100, folds=1,
         units=8, shrinkages=settings.shrinkages[-1:], max_iter=10, images=100,
@@ -186,6 +190,7 @@ def smoke(settings: Settings) -> Settings:
 
 
 def paper(settings: Settings) -> Settings:
+    """All rows, five folds, and the full choice of steps."""
     steps = (1, 2, 4) if settings.task == "tables" else settings.units_per_step
     return replace(settings, rows=100_000, folds=5, units_per_step=steps, images=60_000, max_iter=200)
 

@@ -53,6 +53,8 @@ RULES: dict[str, type[LearningRule]] = {
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: the rule, the data, the network and its training."""
+
     rule: Literal["backprop", "mono-forward", "forward-forward", "dfa", "last-layer-only"] = "backprop"
     data: str = "mnist-small"
     train: int = 12_000
@@ -68,6 +70,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train with one rule; accuracy, and where measured the bytes that a step takes."""
     split = load(settings.data)
     few = replace(split, train=split.train.subset(settings.train, seed=run.seed), test=split.test[: settings.test])
     split = few.scaled().to(run.device)
@@ -148,6 +151,7 @@ CNN = Settings(data="fashion-mnist", channels=(16, 32, 64), train=3_000, test=2_
 
 
 def smoke(settings: Settings) -> Settings:
+    """A small network on a few images."""
     tiny = replace(settings, data="mnist-small", train=300, test=200, epochs=1, width=30, batch_size=32)
     return replace(
         tiny, channels=settings.channels and (2, 4), memory_width=20, memory_batch=min(settings.memory_batch, 50)
@@ -155,6 +159,7 @@ def smoke(settings: Settings) -> Settings:
 
 
 def paper(settings: Settings) -> Settings:
+    """All images, wider networks, 30 passes."""
     full = replace(settings, train=60_000, test=10_000, epochs=30)
     full = replace(full, data="mnist" if settings.data == "mnist-small" else settings.data)
     if settings.memory_batch:

@@ -49,6 +49,8 @@ CHAINS = (*DISCRETE, "noprop-fm", "noprop-ct", "bp-chain")
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: the method and its variant, the data, the blocks and their training."""
+
     method: Literal["noprop", "bp-chain", "forward-forward"] = "noprop"
     variant: Literal["discrete", "continuous", "flow"] = "discrete"
     embedding: Literal["one-hot", "learned", "prototype"] = "one-hot"
@@ -70,6 +72,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train one arm; accuracy with and without noise, and what each block adds."""
     split = load(settings.data)
     shuffled = split.train.subset(settings.train + settings.validation, seed=run.seed)
     split = replace(split, train=shuffled, test=split.test[: settings.test]).scaled().to(run.device)
@@ -200,12 +203,14 @@ CHAIN_GAIN = best_discrete(
 
 
 def smoke(settings: Settings) -> Settings:
+    """Two small blocks on a few images."""
     return replace(
         settings, train=300, validation=50, test=50, steps=2, euler_steps=4, channels=(4,), width=16, epochs=1
     )
 
 
 def paper(settings: Settings) -> Settings:
+    """All images, the paper's blocks, 100 passes."""
     everything = replace(settings, data="mnist", train=55_000, validation=5_000, test=10_000, steps=10, epochs=100)
     return replace(everything, lr=1e-3, euler_steps=40, channels=(32, 64, 128), stride=1, width=256, dropout=0.2)
 

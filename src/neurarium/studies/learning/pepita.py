@@ -53,6 +53,8 @@ from neurarium.training import evaluate, fit
 
 @dataclass(frozen=True)
 class Settings:
+    """An arm: the rule, its feedback, the network and its training."""
+
     rule: str = "pepita"
     mirror_steps: int = 0
     lr: float = 0.1
@@ -71,6 +73,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train with one rule, or hold the theory against a simulation."""
     if settings.rule == "theory":
         return theory(settings, run)
     split = load(settings.data)

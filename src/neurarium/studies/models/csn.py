@@ -80,6 +80,7 @@ WEIGHTS = {
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train one arm on its task and measure accuracy, fairness or hierarchy."""
     task = TASKS[settings.task](settings, run.seed)
     if settings.method in ("mlp", "adversarial"):
         return fairness(*fit_plain(settings, task, run), task)

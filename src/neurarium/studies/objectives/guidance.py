@@ -68,6 +68,7 @@ class Settings:
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
+    """Train one network, guided or not; accuracy and loss along the way."""
     split = images(settings, run)
     torch.manual_seed(run.seed)
     model = network(settings, settings.network, split).to(run.device)
