@@ -173,7 +173,7 @@ STUDY = Study(
         "conv-bits-6": dataclasses.replace(CONV, bits=6),
     },
     scales={
-        "smoke": {"images": 256, "test_images": 100, "hidden": (20, 10), "epochs": 1},
+        "smoke": {"data": "mnist-small", "images": 256, "test_images": 100, "hidden": (20, 10), "epochs": 1},
         "small": {},
         "paper": paper,
     },
