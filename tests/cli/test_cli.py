@@ -128,7 +128,7 @@ def test_compare_strategies_on_a_stream(cli):
         "--stream",
         "split-digits",
         "--strategies",
-        "finetune,replay,streaming-lda,joint",
+        "finetune,replay,streaming-lda,visual-memory,joint",
         "--jobs",
         "0",
     )
@@ -138,6 +138,8 @@ def test_compare_strategies_on_a_stream(cli):
     assert arms["finetune"]["forgetting"]["mean"] > 0.5
     assert arms["replay"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"] + 0.3
     assert arms["joint"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"]
+    assert arms["streaming-lda"]["extra_bytes"]["mean"] > 8 * 64 * 64
+    assert arms["visual-memory"]["extra_bytes"]["mean"] > 1_000 * 64 * 4
     assert arms["streaming-lda"]["accuracy"]["mean"] > 0.85  # of the inputs, not of an untrained network
     assert arms["replay"]["extra_bytes"]["mean"] > 500 * 64 * 4 > arms["finetune"]["extra_bytes"]["mean"] == 0
 

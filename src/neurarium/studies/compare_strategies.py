@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import neurarium.continual
-from neurarium.continual import Strategy, learn_stream
+from neurarium.continual import Strategy, VisualMemory, learn_stream
 from neurarium.data import Arrays, Batches, Split, permuted_stream, rotated_stream, split_stream
 from neurarium.lab import Curve, Metrics, Paper, RequestError, Run, Scatter, Study
 from neurarium.lab.registry import Entry
@@ -70,7 +70,6 @@ def trial(settings: Settings, run: Run) -> Metrics:
     stream = [task.to(run.device) for task in make_stream(settings, run.seed)]
     torch.manual_seed(run.seed)
     model = build_model(settings.model, stream[0]).to(run.device)
-    parameters = sum(p.numel() for p in model.parameters())
     start = time.perf_counter()
     if settings.strategy == "joint":
         return {"accuracy": joint(settings, run, stream, model), "training_seconds": time.perf_counter() - start}
@@ -92,7 +91,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
         "learned_accuracy": matrix.learned_accuracy,
         "backward_transfer": matrix.backward_transfer,
         "training_seconds": time.perf_counter() - start,
-        "extra_bytes": kept_bytes(strategy) - 4 * parameters,
+        "extra_bytes": extra_bytes(strategy, model),
     }
     return found | ({"forward_transfer": matrix.forward_transfer} if matrix.untrained else {})
 
@@ -112,9 +111,14 @@ def sgd(settings: Settings, parameters: Iterable[nn.Parameter]) -> torch.optim.O
     return torch.optim.SGD(parameters, settings.learning_rate, momentum=0.9)
 
 
-def kept_bytes(strategy: Strategy) -> int:
-    """Bytes of everything in the strategy's state."""
-    return sum(tensor.nbytes for tensor in strategy.state_dict().values() if isinstance(tensor, torch.Tensor))
+def extra_bytes(strategy: Strategy, model: nn.Module) -> int:
+    """Bytes of everything that the strategy keeps beside the network."""
+    kept = sum(tensor.nbytes for tensor in strategy.state_dict().values() if isinstance(tensor, Tensor))
+    if {id(p) for p in strategy.parameters()} & {id(p) for p in model.parameters()}:
+        kept -= sum(p.nbytes for p in model.parameters())
+    if isinstance(strategy, VisualMemory):  # its items are in a store of their own
+        kept += strategy.store.vectors.nbytes + strategy.store.labels.nbytes
+    return kept
 
 
 def strategies() -> dict[str, type[Strategy]]:
