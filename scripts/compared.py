@@ -36,10 +36,9 @@ TABLES = [
 def main() -> None:
     parts = [
         "# What comparing found",
-        "Made by `scripts/compared.py` with the commands shown, on "
-        f"{processor()}, {time.strftime('%Y-%m-%d')}. "
-        "Means over three seeds ± half of the 95 % interval; seconds are of one core, which other work may have shared. How arms are made equal is in "
-        "[comparing](compare.md).",
+        f"Made by `scripts/compared.py` with the commands shown, on {processor()}, {time.strftime('%Y-%m-%d')}. "
+        "Means over three seeds ± half of the 95 % interval; seconds are of a core that other work may have shared. "
+        "How arms are made equal is in [comparing](compare.md).",
     ]
     for title, words, columns in TABLES:
         start = time.perf_counter()
