@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
@@ -76,6 +77,7 @@ class Processes:
 
     def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
         """Run the tasks, ``jobs`` at a time, in order of submission."""
+        _start_fork_server()
         waiting = deque(tasks)
         running: dict[Connection, tuple[Task, Any]] = {}
         try:
@@ -111,6 +113,17 @@ class Processes:
         process.start()
         sender.close()
         return receiver, (task, process)
+
+
+def _start_fork_server() -> None:
+    """Start it deaf to ctrl-c, which would break into its imports with a traceback; this process hears it still."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _work(task: Task, sender: Connection) -> None:
