@@ -204,6 +204,50 @@ def test_temperature_is_the_likeliest():
     assert loss(best) <= min(loss(best * f) for f in (0.5, 0.8, 1.25, 2.0)) + 1e-9
 
 
+def test_with_one_class_the_temperature_stays():
+    x, _ = blobs(20)
+    model = NearestMeanClassifier().partial_fit(x, [3] * 20)
+    model.temperature = 0.7
+    assert model.fit_temperature(x, [3] * 20) == model.temperature == 0.7
+    with pytest.raises(ValueError, match="class 4 was never observed"):
+        model.fit_temperature(x, [4] * 20)
+
+
+@pytest.mark.parametrize("options", [{}, {"metric": "cosine"}, {"metric": "normalized-mean"}, {"decay": 0.1}])
+def test_a_class_that_is_forgotten_was_never_there(options):
+    x, y = blobs()
+    model = fitted(NearestMeanClassifier, x, y, **options)
+    without = fitted(NearestMeanClassifier, x[y != 1], y[y != 1], len(x), **options)
+    names, means, counts = list(model.classes), model.means.clone(), model.counts.clone()
+    model.predict(x)  # what it computed for predictions is stale from here on
+    model.forget_class(1)
+    rows = [i for i, name in enumerate(names) if name != 1]
+    assert model.classes == [names[i] for i in rows]
+    assert torch.equal(model.means, means[rows])
+    assert torch.equal(model.counts, counts[rows])
+    scores = model.predict(x)
+    assert bool((scores[:, 1] == -math.inf).all())
+    assert torch.equal(scores.argmax(1), without.predict(x).argmax(1))
+    with pytest.raises(ValueError, match="class 1 was never observed"):
+        model.forget_class(1)
+    model.observe(x[y == 1], y[y == 1])
+    assert model.classes[-1] == 1
+    for name in (0, 1, 2, 3):
+        model.forget_class(name)
+    with pytest.raises(ValueError, match="no class has been observed yet"):
+        model.predict(x)
+
+
+@pytest.mark.parametrize("kind", [StreamingLDA, StreamingRidge])
+def test_one_covariance_for_all_classes_cannot_forget_one(kind):
+    x, y = blobs()
+    model = fitted(kind, x, y)
+    before = model.predict(x)
+    with pytest.raises(ValueError, match=r"cannot forget class 1 without its examples: use remove\(x, y\)"):
+        model.forget_class(1)
+    assert torch.equal(model.predict(x), before)
+
+
 def test_state_dict_round_trip_through_a_file():
     x, y = blobs()
     for kind in ALL:

@@ -92,6 +92,23 @@ def test_a_class_that_is_new_changes_no_score_of_the_others():
     assert "other" not in stream.predict(items(seed=2))
 
 
+@pytest.mark.parametrize("learner", [ensemble, NearestMeanClassifier])
+@pytest.mark.parametrize("label", NAMES)
+def test_a_class_that_is_taken_back_keeps_its_column(learner, label):
+    stream = StreamClassifier("vector", learner()).partial_fit(items(), LABELS)
+    stream.forget_class(label)
+    others = [i for i, name in enumerate(NAMES) if name != label]
+    scores = stream.predict_scores(items(seed=2))
+    assert bool((scores[:, NAMES.index(label)] == -math.inf).all())
+    assert bool(scores[:, others].isfinite().all())
+    assert label not in stream.predict(items(seed=2))
+    stream.partial_fit(items(8, seed=4) + 9, [label] * 8)
+    assert stream.labels == NAMES
+    assert stream.predict(items(8, seed=5) + 9) == [label] * 8
+    with pytest.raises(ValueError, match="label 'bill' was never learned"):
+        stream.forget_class("bill")
+
+
 def test_it_abstains_where_it_is_not_sure():
     stream = StreamClassifier("vector", ensemble()).partial_fit(items(), LABELS)
     assert None not in stream.predict(items(seed=2))

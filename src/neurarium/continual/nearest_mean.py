@@ -102,8 +102,6 @@ class NearestMeanClassifier(Strategy):
         """
         self._exact("remove")
         features, names, place = self._batch(x, y)
-        if unknown := [name for name in names if name not in self._places()]:
-            raise ValueError(f"class {unknown[0]!r} was never observed")
         rows = self._rows(names)[place]
         left = self.counts - torch.bincount(rows, minlength=len(self.counts)).to(self.counts)
         if bool((left < 0).any()):
@@ -112,9 +110,17 @@ class NearestMeanClassifier(Strategy):
                 f"class {self.classes[short]!r} has {int(self.counts[short])} examples, fewer than are to be removed"
             )
         self._update(features, rows, -1)
-        keep = left > 0
-        self.means, self.counts = self.means[keep], self.counts[keep]
-        self.classes = [name for name, stays in zip(self.classes, keep.tolist(), strict=True) if stays]
+        self._keep(left > 0)
+
+    @torch.no_grad()
+    def forget_class(self, label: Hashable) -> None:
+        """Drop a class, as if none of its examples had been observed; the means of the others stay, bit for bit.
+
+        Raises:
+            ValueError: the class was never observed.
+        """
+        row = int(self._rows([label]))
+        self._keep(torch.arange(len(self.counts), device=self.counts.device) != row)
 
     @torch.no_grad()
     def merge(self, other: NearestMeanClassifier) -> None:
@@ -185,10 +191,16 @@ class NearestMeanClassifier(Strategy):
     def fit_temperature(self, x: Any, y: Labels) -> float:
         """Set the temperature that makes given labels likeliest under ``predict_proba``; returns it.
 
-        A search over seven decades around the spread of the scores.
+        A search over seven decades around the spread of the scores. With one class all temperatures are as likely: it
+        stays as it was.
+
+        Raises:
+            ValueError: a label that was never observed.
         """
         scores = self.scores(x)
         rows = self._rows(_names(y)).to(scores.device)
+        if scores.shape[1] == 1:
+            return self.temperature
         spread = float(scores.std(1).mean().clamp_min(1e-12))
         loss = nn.functional.cross_entropy
         grid = spread * torch.logspace(-4, 3, 141, dtype=torch.float64)
@@ -212,6 +224,12 @@ class NearestMeanClassifier(Strategy):
             total = before[:, None] * self.means[found] + sign * sums
             self.means[found] = total / after.clamp_min(1)[:, None]
             self.counts[found] = after
+        self._linear = {}
+
+    def _keep(self, keep: Tensor) -> None:
+        """Leave the rows of some classes only, by a mask."""
+        self.means, self.counts = self.means[keep], self.counts[keep]
+        self.classes = [name for name, stays in zip(self.classes, keep.tolist(), strict=True) if stays]
         self._linear = {}
 
     def _take_in(self, other: Any) -> None:
@@ -267,6 +285,8 @@ class NearestMeanClassifier(Strategy):
 
     def _rows(self, names: Sequence[Hashable]) -> Tensor:
         places = self._places()
+        if unknown := [name for name in names if name not in places]:
+            raise ValueError(f"class {unknown[0]!r} was never observed")
         return torch.tensor([places[name] for name in names], dtype=torch.int64, device=self.means.device)
 
     def get_extra_state(self) -> dict[str, Any]:

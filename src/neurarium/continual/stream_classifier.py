@@ -86,7 +86,7 @@ class StreamClassifier:
         return self
 
     def forget_class(self, label: Hashable) -> None:
-        """Take a class back.
+        """Take a class back; its label keeps its place in ``labels``, with a score of minus infinity until it comes again.
 
         Raises:
             ValueError: an unknown label, or a learner that cannot forget.
@@ -171,7 +171,9 @@ class StreamClassifier:
     def _scores(self, z: Tensor) -> Tensor:
         if not self.labels:
             raise ValueError("nothing has been learned yet: call partial_fit first")
-        return self.learner.predict(z)[:, : len(self.labels)]
+        scores = self.learner.predict(z)[:, : len(self.labels)]
+        missing = len(self.labels) - scores.shape[1]  # a learner that was told to forget its last classes
+        return nn.functional.pad(scores, (0, missing), value=-torch.inf)
 
 
 def adam(learner: Strategy) -> torch.optim.Adam | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -26,6 +26,17 @@ class _SecondMoments(NearestMeanClassifier):
         super()._update(features, rows, sign)
         moments = features.T @ features
         self.gram = sign * moments if not self.gram.numel() else self.gram + sign * moments
+
+    def forget_class(self, label: Hashable) -> None:
+        """A class cannot be told apart in the sum over all of them.
+
+        Raises:
+            ValueError: always; ``remove`` takes its examples out.
+        """
+        raise ValueError(
+            f"{type(self).__name__} keeps one sum over all classes and cannot forget class {label!r} without its "
+            "examples: use remove(x, y)"
+        )
 
     def _take_in(self, other: Any) -> None:
         gram = other.gram.to(self.means)
