@@ -220,6 +220,8 @@ def test_wrong_input_is_said():
         memory.remove(["aa"])
     with pytest.raises(ValueError, match="exactly one"):
         memory.remove()
+    with pytest.raises(ValueError, match="exactly one"):
+        memory.remove(labels=[0], where=lambda name, label: True)
     for arguments in ({"k": 0}, {"vote": "loudest"}, {"alpha": 0.0}, {"index": "tree"}, {"dtype": "int8"}):
         with pytest.raises(ValueError, match="must be"):
             VisualMemory(**arguments)

@@ -89,8 +89,6 @@ class NeighbourMemory(Strategy):
         Raises:
             ValueError: not exactly one of the three was given, or an id is unknown.
         """
-        if sum(given is not None for given in (ids, labels, where)) != 1:
-            raise ValueError("say what to remove by exactly one of ids, labels and where")
         with self.store.lock:
             rows = self._chosen(ids, labels, where)
             for name in self.store.ids(rows.tolist()):
@@ -104,16 +102,19 @@ class NeighbourMemory(Strategy):
     def _chosen(
         self, ids: Iterable[Id] | None, labels: Iterable[int] | None, where: Callable[[Id, int], bool] | None
     ) -> Tensor:
+        chosen = []
         with self.store.reading():
             there = (~self.store.removed).nonzero().flatten()
             if ids is not None:
-                return self.store.rows(ids).unique()
-            found = self.store.labels[there]
+                chosen.append(self.store.rows(ids).unique())
             if labels is not None:
-                return there[torch.isin(found, torch.tensor(list(labels)))]
-            assert where is not None
-            pairs = zip(self.store.ids(there.tolist()), found.tolist(), strict=True)
-            return there[torch.tensor([where(name, label) for name, label in pairs], dtype=torch.bool)]
+                chosen.append(there[torch.isin(self.store.labels[there], torch.tensor(list(labels)))])
+            if where is not None:
+                pairs = zip(self.store.ids(there.tolist()), self.store.labels[there].tolist(), strict=True)
+                chosen.append(there[torch.tensor([where(name, label) for name, label in pairs], dtype=torch.bool)])
+        if len(chosen) != 1:
+            raise ValueError("say what to remove by exactly one of ids, labels and where")
+        return chosen[0]
 
     # Editing decisions
 

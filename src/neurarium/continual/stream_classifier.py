@@ -86,7 +86,7 @@ class StreamClassifier:
         return self
 
     def forget_class(self, label: Hashable) -> None:
-        """Take a class back; its label keeps its place in ``labels``, with a score of minus infinity until it comes again.
+        """Take a class back. Its label keeps its place in ``labels``, with a score of -inf until it comes again.
 
         Raises:
             ValueError: an unknown label, or a learner that cannot forget.
