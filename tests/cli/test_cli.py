@@ -144,6 +144,14 @@ def test_compare_strategies_on_a_stream(cli):
     assert arms["replay"]["extra_bytes"]["mean"] > 500 * 64 * 4 > arms["finetune"]["extra_bytes"]["mean"] == 0
 
 
+def test_a_comparison_shows_everything_that_was_measured(cli):
+    words = ("compare", "--stream", "split-digits", "--strategies", "visual-memory", "--examples", "200", "--jobs", "0")
+    code, out, err = cli(*words, "--seeds", "1", "--epochs", "3")
+    assert code == 0, err
+    assert "extra bytes" in out
+    assert f"{200 * 64 * 4 + 200 * 8:,}" in out  # 200 images and labels, each remembered once in whatever many passes
+
+
 def test_of_all_rules_those_that_do_not_fit_are_left_out_and_named(cli, tmp_path, monkeypatch):
     (tmp_path / "plainnet.py").write_text(
         "from torch import nn\n"
@@ -308,6 +316,8 @@ def bad_requests():
         (["compare", "--data", "digits", "--rules", ""], "rule"),
         (["compare", "--data", "digits", "--rules", "backprop,,nobody"], "nobody"),
         (["compare", "--data", "digits", "--epochs", "0"], "epochs"),
+        (["compare", "--data", "digits", "--examples", "0"], "examples"),
+        (["compare", "--data", "digits", "--examples", "9999"], "--examples must be at most 1259"),
         (["compare", "--data", "digits", "--epochs", "-1"], "epochs"),
         (["compare", "--data", "digits", "--epochs", "x"], "epochs"),
         (["compare", "--data", "digits", "--batch-size", "0"], "batch-size"),

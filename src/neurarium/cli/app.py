@@ -201,6 +201,7 @@ def compare(
     compressors: options.Compressors = "",
     tasks: options.Tasks = 5,
     strength: options.Strength = 0.0,
+    examples: options.Examples = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
     learning_rate: options.LearningRate = 0.0,
@@ -232,7 +233,8 @@ def compare(
     from neurarium.studies import compare_strategies as by_strategy
 
     data, stream = data_and_stream(data, stream)
-    for name, number in (("epochs", epochs), ("batch-size", batch_size), ("tasks", tasks)):
+    counts = {"examples": examples, "epochs": epochs, "batch-size": batch_size, "tasks": tasks}
+    for name, number in counts.items():
         if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, not {number}")
     for name, amount in (("learning-rate", learning_rate), ("strength", strength)):
@@ -243,18 +245,20 @@ def compare(
         raise RequestError("--stream and --compressors exclude each other")
     if compressors:
         by_compressors = by_compressor.Settings(
-            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate
-        )
+            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate,
+            examples=examples or 0,
+        )  # fmt: skip
         entry, definition, sources, left_out = by_compressor.study(by_compressors, names(compressors))
     elif stream is None:
         by_rules = by_rule.Settings(
-            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate
-        )
+            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate,
+            examples=examples or 0,
+        )  # fmt: skip
         entry, definition, sources, left_out = by_rule.study(by_rules, names(rules))
     else:
         by_strategies = by_strategy.Settings(
             data, stream, tasks, target, model, strength=strength, epochs=epochs or 2, batch_size=batch_size,
-            learning_rate=learning_rate or 0.01,
+            learning_rate=learning_rate or 0.01, examples=examples or 0,
         )  # fmt: skip
         entry, definition, sources, left_out = by_strategy.study(by_strategies, names(strategies))
     for slug, reason in left_out.items():

@@ -51,6 +51,9 @@ Epochs = Annotated[
     int | None,
     typer.Option(help="Passes over the examples (default: those that come to about 150,000, 1 to 5; 2 per task)."),
 ]
+Examples = Annotated[
+    int | None, typer.Option(help="Train on so many examples only, and test on at most as many (default: all).")
+]
 BatchSize = Annotated[int, typer.Option(help="Examples per step.")]
 LearningRate = Annotated[float, typer.Option(help="Learning rate (default: Adam at each rule's own; SGD at 0.01).")]
 CompareSite = Annotated[Path | None, typer.Option("--report", help="Write a page with the curves into this folder.")]

@@ -41,13 +41,17 @@ def spread(ci: Interval) -> str:
 
 
 def print_finding(console: Console, finding: Finding) -> None:
-    """Arms with their metrics, seconds and memory; then the claims with their verdicts."""
+    """Arms with their metrics, seconds and memory; then the claims with their verdicts.
+
+    A comparison makes no claims: it shows all that was measured, its own seconds and bytes among them.
+    """
     arms = Table(title=escape(f"{finding.entry.slug} · {finding.scale}"), title_justify="left", header_style="bold")
     arms.add_column("arm")
     metrics = shown_metrics(finding)
     for name in metrics:
         arms.add_column(escape(name.replace("_", " ")), justify="right")
-    for name in ("seeds", "seconds", "memory"):
+    cost = ("seeds", "seconds", "memory") if finding.study.claims else ("seeds",)
+    for name in cost:
         arms.add_column(name, justify="right")
     for arm, seeds in finding.trials.items():
         intervals = finding.intervals(arm)
@@ -55,7 +59,7 @@ def print_finding(console: Console, finding: Finding) -> None:
         cells = [spread(intervals[name]) if name in intervals else "" for name in metrics]
         seconds = sum(o.wall for o in done) / len(done) if done else math.nan
         memory = max((o.peak_memory for o in done), default=0) / 2**20
-        arms.add_row(escape(arm), *cells, str(len(done)), number(seconds), f"{memory:.0f} MB")
+        arms.add_row(escape(arm), *cells, *[str(len(done)), number(seconds), f"{memory:.0f} MB"][: len(cost)])
     console.print(arms)
     if not finding.study.claims:
         return
@@ -78,10 +82,10 @@ def print_finding(console: Console, finding: Finding) -> None:
 
 
 def shown_metrics(finding: Finding, most: int = 5) -> list[str]:
-    """The first few metrics that any arm returned, those that claims name first."""
+    """The first few metrics that any arm returned, those that claims name first; all of them without claims."""
     returned = dict.fromkeys(name for arm in finding.trials for name in finding.intervals(arm))
     named = [name for name in returned if any(name in str(claim.predicate) for claim in finding.study.claims)]
-    return list(dict.fromkeys([*named, *returned]))[:most]
+    return list(dict.fromkeys([*named, *returned]))[: most if finding.study.claims else None]
 
 
 def print_rows(console: Console, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:

@@ -45,6 +45,7 @@ class Settings:
         epochs: passes over the training examples; 0 for `default_epochs`.
         batch_size: examples per step.
         learning_rate: Adam's rate; 0 for the rule's own.
+        examples: train on so many only, and test on at most as many; 0 for all.
         digest: SHA-256 of the data file, so that a changed file is a new trial.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     epochs: int = 0
     batch_size: int = 64
     learning_rate: float = 0.0
+    examples: int = 0
     digest: str = ""
 
 
@@ -112,12 +114,21 @@ def kebab_case(name: str) -> str:
 
 
 def load_scaled(settings: Any, flat: bool = True) -> Split:
-    """The data, standardised on the training examples; one vector per example for the built-in model."""
+    """The data, standardised on the training examples; one vector per example for the built-in model.
+
+    Raises:
+        RequestError: more examples are asked for than there are.
+    """
     split = load(settings.data, target=settings.target or None)
     if not len(split.validation):  # a set with a published split: a tenth of its training examples are held out
         shuffled = split.train.subset(len(split.train))
         cut = len(shuffled) // 10
         split = dataclasses.replace(split, train=shuffled[cut:], validation=shuffled[:cut])
+    if settings.examples > len(split.train):
+        raise RequestError(f"--examples must be at most {len(split.train)} for {split.name}, not {settings.examples}")
+    if settings.examples:
+        test = split.test.subset(min(settings.examples, len(split.test)))
+        split = dataclasses.replace(split, train=split.train.subset(settings.examples), test=test)
     split = split.scaled()
     return split.flat() if flat and settings.model == "mlp" else split
 

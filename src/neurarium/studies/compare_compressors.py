@@ -49,6 +49,7 @@ class Settings:
         epochs: passes over the training examples for the network that is compressed; 0 for `default_epochs`.
         batch_size: examples per step.
         learning_rate: Adam's rate; 0 for that of backpropagation.
+        examples: train on so many only, and test on at most as many; 0 for all.
         digest: SHA-256 of the data file, so that a changed file is a new trial.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     epochs: int = 0
     batch_size: int = 64
     learning_rate: float = 0.0
+    examples: int = 0
     digest: str = ""
 
 
