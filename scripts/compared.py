@@ -77,11 +77,9 @@ def main() -> None:
 def embed_questions(file: Path) -> None:
     """TREC's questions as sentence embeddings, [questions, 384]."""
     encoder, texts = SentenceEncoder(*filter(None, [os.environ.get("SENTENCE_ENCODER")])), load_text("trec")
-    arrays = {}
-    for name, part in (("train", texts.train), ("test", texts.test)):
-        arrays[f"{name}_x"] = encoder([text for text, _ in part]).numpy()
-        arrays[f"{name}_y"] = np.array([label for _, label in part])
-    np.savez(file, **arrays)
+    train, test = (encoder([text for text, _ in part]).numpy() for part in (texts.train, texts.test))
+    labels = [np.array([label for _, label in part]) for part in (texts.train, texts.test)]
+    np.savez(file, train_x=train, train_y=labels[0], test_x=test, test_y=labels[1])
 
 
 def table(arms: dict[str, dict[str, dict[str, float]]], columns: dict[str, str]) -> str:
