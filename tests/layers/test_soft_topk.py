@@ -63,6 +63,9 @@ def test_limits_and_fractional_k():
 def test_the_gate_of_one_row_does_not_depend_on_the_others():
     c = torch.rand(4, 9, generator=torch.Generator().manual_seed(3))
     assert torch.equal(soft_topk(c, 2)[1], soft_topk(torch.cat([3 * c[:1], c[1:2]]), 2)[1])
+    many = 1 + 0.05 * torch.randn(200, 128, generator=torch.Generator().manual_seed(0)).double()
+    together = soft_topk(many, 16)
+    assert all(torch.equal(soft_topk(row, 16), found) for row, found in zip(many, together))
 
 
 @pytest.mark.parametrize(("k", "eps"), [(0, 1.0), (5, 1.0), (2, 0.0)])

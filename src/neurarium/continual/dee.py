@@ -121,7 +121,8 @@ class DifferentiableEnsemble(Strategy):
         y = y.to(z.device).long()
         if len(y) != len(z):
             raise ValueError(f"x has {len(z)} examples but y has {len(y)} labels")
-        self._make_room(z, y)
+        classes = sorted(set(y.tolist()))
+        self._make_room(z, classes)
         if self.center:
             self.mean += (z - self.mean).sum(0) / (self.seen + len(z))
         self.seen += len(z)
@@ -129,15 +130,17 @@ class DifferentiableEnsemble(Strategy):
         with torch.enable_grad():
             distance, membership, votes = self._gate(z, keys)
         scores = z.new_empty(len(z), self.num_experts)
-        for c in y.unique().tolist():
+        for c in classes:
             rows = (y == c).nonzero().flatten()
-            scores[rows] = self.tau * torch.tanh((z[rows] @ self.weight[:, c].T + self.bias[:, c]) / self.tau)
-            pull = votes[rows].detach() * (1 - (scores[rows] / self.tau).square()) / -len(z)
+            own = z[rows]
+            known = torch.addmm(self.bias[:, c], own, self.weight[:, c].T).div_(self.tau).tanh_()
+            scores[rows] = self.tau * known
+            pull = votes.detach()[rows] * (1 - known.square()) / -len(z)
             lr = self.lr if self.balance is None else self.balance / float(self.batches[c] + 1)
-            sign_descent_(self.weight[:, c], pull.T @ z[rows], lr, self.weight_decay)
+            sign_descent_(self.weight[:, c], pull.T @ own, lr, self.weight_decay)
             sign_descent_(self.bias[:, c], pull.sum(0), lr, self.weight_decay)
             self.batches[c] += 1
-            self.routed[c] += membership[rows].detach().sum(0)
+            self.routed[c] += membership.detach()[rows].sum(0)
         if keys.requires_grad:
             with torch.enable_grad():
                 loss = ((distance * membership) - votes * scores).sum() / len(z)
@@ -165,12 +168,12 @@ class DifferentiableEnsemble(Strategy):
         steps = int(self.key_steps)
         self.moments[0].lerp_(gradient, 0.1)
         self.moments[1].lerp_(gradient.square(), 0.001)
-        corrected = (self.moments[1] / (1 - 0.999**steps)).sqrt() + 1e-8
-        self.keys -= self.key_lr * self.moments[0] / (1 - 0.9**steps) / corrected
+        corrected = (self.moments[1] / (1 - 0.999**steps)).sqrt_().add_(1e-8)
+        self.keys -= (self.key_lr * self.moments[0]).div_(1 - 0.9**steps).div_(corrected)
 
-    def _make_room(self, z: Tensor, y: Tensor) -> None:
-        """Keys at the first batch, rows for classes that are new; nothing that exists changes."""
-        low, high = int(y.min()), int(y.max())
+    def _make_room(self, z: Tensor, classes: list[int]) -> None:
+        """Keys at the first batch, rows for classes (ascending) that are new; nothing that exists changes."""
+        low, high = classes[0], classes[-1]
         if low < 0 or (self.num_classes is not None and high >= self.num_classes):
             limit = "" if self.num_classes is None else f" and below num_classes ({self.num_classes})"
             raise ValueError(f"labels must be at least 0{limit}, not {low if low < 0 else high}")

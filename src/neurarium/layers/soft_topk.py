@@ -71,12 +71,14 @@ def threshold(d: Tensor, k: float, eps: float) -> Tensor:
     for _ in range(100):
         a = torch.sigmoid((t - d) / eps)
         excess = a.sum(-1, keepdim=True) - k
-        if not bool((excess.abs() > 1e-10 * k).any()):
+        found = excess.abs() <= 1e-10 * k
+        if bool(found.all()):
             break
         low, high = torch.where(excess < 0, t, low), torch.where(excess > 0, t, high)
         slope = (a * (1 - a)).sum(-1, keepdim=True) / eps
         newton = t - excess / slope.clamp_min(1e-300)
-        t = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        better = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        t = torch.where(found, t, better)  # at the root itself the step is outside the bracket
     return t
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
+from torch.nn.functional import normalize
 
 
 class TextHasher:
@@ -37,7 +39,10 @@ class TextHasher:
             raise ValueError(f"text {empty[0]} is empty")
         counts = self.words.transform(texts)
         counts.data = np.sign(counts.data) * np.log1p(np.abs(counts.data))
-        return torch.nn.functional.normalize(torch.from_numpy(np.asarray(counts @ self.projection)).float(), dim=1)
+        # A product with all rows of the projection would first turn them all into double precision.
+        used, column = np.unique(counts.indices, return_inverse=True)
+        counts = csr_matrix((counts.data, column, counts.indptr), (len(texts), len(used)))
+        return normalize(torch.from_numpy(counts @ self.projection[used]).float(), dim=1)
 
 
 class LogMelStatistics:
