@@ -9,6 +9,9 @@ from .bit_storage import capacity as capacity
 from .bit_storage import read as read
 from .bit_storage import store as store
 from .branched_net import BranchedNet as BranchedNet
+from .class_account import ClassAccount as ClassAccount
+from .class_account import Latency as Latency
+from .class_account import milliseconds as milliseconds
 from .class_of_students import ClassOfStudents as ClassOfStudents
 from .compressor import Compressor as Compressor
 from .concentration import KnowledgeConcentration as KnowledgeConcentration

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from neurarium.compression.account import account
+from neurarium.compression.class_account import ClassAccount, Latency, milliseconds
 
 
 class ClassOfStudents(nn.Module):
@@ -47,8 +52,12 @@ class ClassOfStudents(nn.Module):
 
     def representation(self, x: Tensor) -> Tensor:
         """The teacher's representation as the students have it, [batch, features]."""
-        chunks = [student(x) * self.present[i] for i, student in enumerate(self.students)]
-        found = torch.cat(chunks, 1) @ self.basis + self.centre
+        return self.join([student(x) for student in self.students])
+
+    def join(self, chunks: Sequence[Tensor]) -> Tensor:
+        """The representation that the students' chunks [batch, chunk] make."""
+        heard = [chunk * self.present[i] for i, chunk in enumerate(chunks)]
+        found = torch.cat(heard, 1) @ self.basis + self.centre
         return found.relu() if self.rectify else found
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,6 +79,46 @@ class ClassOfStudents(nn.Module):
             present[number] = False
         twin._buffers["present"] = present
         return twin
+
+    def account(self, teacher: nn.Module, example: Tensor) -> ClassAccount:
+        """What the class costs beside its teacher, for an input of one row."""
+        each = tuple(account(student, example) for student in self.students)
+        return ClassAccount(account(teacher, example), account(self, example), each)
+
+    @torch.inference_mode()
+    def latency(self, example: Tensor) -> Latency:
+        """How long an answer takes on this device, student by student, in evaluation mode."""
+        twin = copy.deepcopy(self).eval()
+        chunks = [student(example) for student in twin.students]
+        each = [milliseconds(partial(student, example)) for student in twin.students]
+        return Latency(tuple(each), milliseconds(lambda: twin.head(twin.join(chunks))))
+
+    @torch.no_grad()
+    def chunk_fit(self, x: Tensor, representation: Tensor) -> Tensor:
+        """r² of each student's part of the representation, [students]: 1 less its squared error over its variation.
+
+        The part is taken from what the class makes of all chunks, along the chunk's own axes. Where chunks do not
+        overlap, the mean of these numbers, weighted by variation, is the r² of the whole representation.
+
+        Args:
+            x: inputs; the class should be in evaluation mode.
+            representation: the teacher's, [batch, features].
+
+        Returns:
+            At most 1; not a number for a chunk that does not vary over these inputs.
+
+        Raises:
+            ValueError: a representation of another shape.
+        """
+        chunks = [student(x) for student in self.students]
+        found = self.join(chunks)
+        if representation.shape != found.shape:
+            raise ValueError(f"representation must be {list(found.shape)}, not {list(representation.shape)}")
+        axes, sizes = normalize(self.basis, dim=1), [chunk.shape[1] for chunk in chunks]
+        errors = ((found - representation) @ axes.T).square().sum(0).split(sizes)
+        spreads = ((representation - representation.mean(0)) @ axes.T).square().sum(0).split(sizes)
+        error, spread = (torch.stack([part.sum() for part in parts]) for parts in (errors, spreads))
+        return (1 - error / spread).where(spread > 0, torch.nan)
 
     def new_head(self, out_features: int) -> ClassOfStudents:
         """The same students, frozen, under a fresh head for another task."""

@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.compression import ClassOfStudents, TeacherClass, record, small_student
 from neurarium.data import Arrays, Batches, Split, load
-from neurarium.lab import Bars, Claim, Metrics, Paper, Run, Scatter, Study, difference, value
+from neurarium.lab import Bars, Claim, Curve, Metrics, Paper, Run, Scatter, Study, difference, value
 from neurarium.learning import Backprop
 from neurarium.objectives import distillation_loss
 from neurarium.training import evaluate, fit
@@ -74,7 +74,11 @@ def trial(settings: Settings, run: Run) -> Metrics:
         head_epochs=settings.head_epochs, learning_rate=settings.lr, batch_size=settings.batch_size,
     )  # fmt: skip
     found = method.compress(teacher, Batches(split.train, 1000))
-    metrics |= {"accuracy": accuracy(found, split.test), "parameter_ratio": count(found) / count(teacher)}
+    cost = found.account(teacher, split.test.x[:1])
+    metrics |= {
+        "accuracy": accuracy(found, split.test), "parameter_ratio": cost.parameter_ratio, "flop_ratio": cost.flop_ratio,
+        "parallel_flop_ratio": cost.parallel_flop_ratio,
+    }  # fmt: skip
     return metrics | look_into(found, teacher, split, run)
 
 
@@ -83,6 +87,8 @@ def look_into(found: ClassOfStudents, teacher: nn.Module, split: Split, run: Run
     true = record(teacher, Batches(split.test, 1000)).representation
     seen = [represent(found, part.x) for part in (split.train, split.test)]
     residual, spread = (true - seen[1]).square().sum(), (true - true.mean(0)).square().sum()
+    for chunk, r2 in enumerate(found.chunk_fit(split.test.x, true).tolist()):
+        run.record(chunk=chunk, chunk_r2=r2)
     left = [accuracy(found.drop(k), split.test) for k in range(len(found.students))]
     for lost in range(len(found.students)):
         run.record(students_lost=lost, accuracy=accuracy(found.drop(*range(lost)), split.test))
@@ -211,6 +217,7 @@ STUDY = Study(
     figures=[
         Bars("Test accuracy at one total size", metric="accuracy"),
         Bars("How much of the teacher's representation is met", metric="representation_r2", arms=CLASSES),
+        Curve("How much of each chunk its student meets", x="chunk", y="chunk_r2", arms=CLASSES),
         Bars("Accuracy when one student fails", metric="accuracy_without_one", arms=CLASSES),
         Scatter("Accuracy against share of the teacher's parameters", x="parameter_ratio", y="accuracy"),
     ],
