@@ -88,6 +88,107 @@ def test_the_second_member_learns_what_the_first_has_missed():
     assert torch.allclose(found(x), group, atol=1e-5)
 
 
+def test_members_of_the_control_each_learn_from_the_teacher_alone():
+    model, (x, y) = teacher(), blobs()
+    chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), progressive=False, epochs=2, held_out=0.25)
+    torch.manual_seed(7)
+    found = chain.compress(model, [(x, y)])
+    torch.manual_seed(7)
+    train = torch.randperm(240)[60:]
+    with torch.no_grad():
+        said = model(x)
+    for member in found.members:
+        student = nn.Linear(6, 3)
+        chain._train(AnytimeEnsemble([student], [1.0], []), x[train], y[train], said[train], torch.zeros(180, 3),
+                     torch.ones(180))  # fmt: skip
+        assert torch.equal(member.weight, student.weight)
+
+
+def test_on_labels_alone_the_teachers_answers_do_not_matter():
+    x, y = blobs()
+    found = []
+    for model in (teacher(), nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3))):
+        torch.manual_seed(7)
+        chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), alpha=1.0, epochs=2, min_gain=-9.0)
+        found.append(chain.compress(model, [(x, y)]))
+    assert torch.equal(found[0](x), found[1](x))
+
+
+@pytest.mark.parametrize(("eta", "gain"), [(0.35, 1.0), (1.0, 1.0), (0.0, 0.0)])
+def test_the_line_search_finds_what_is_missing(eta, gain):
+    torch.manual_seed(0)
+    chain = ProgressiveDistillation(linear, alpha=0.0)
+    group, found = torch.randn(30, 3).double(), torch.randn(30, 3).double()
+    teacher_says = group + (eta if eta else -1.0) * found
+    best, gained = chain._line_search(group, found, teacher_says, torch.zeros(30, dtype=torch.long))
+    assert best == eta
+    assert gained == pytest.approx(gain, abs=1e-9)  # a share of what was left
+
+
+def test_the_line_search_sees_what_the_students_have_not():
+    class Watched(ProgressiveDistillation):
+        def _train(self, trial, x, *rest):
+            self.trained = x
+            super()._train(trial, x, *rest)
+
+        def losses(self, logits, teacher, y):
+            if not torch.is_grad_enabled() or not logits.requires_grad:
+                self.judged.append(len(y))
+            return super().losses(logits, teacher, y)
+
+    x, y = blobs()
+    chain = Watched(linear, shares=(0.1, 0.1), epochs=1, held_out=0.25)
+    chain.judged = []
+    chain.compress(teacher(), [(x, y)])
+    assert len(chain.trained) == 180
+    assert chain.judged == [60] * 21
+
+
+def test_a_weak_learner_has_both_a_weight_and_a_gain():
+    x, y = blobs()
+    for min_gain, members in ((-9.0, 2), (0.99, 1)):
+        torch.manual_seed(7)
+        chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), epochs=10, min_gain=min_gain)
+        assert len(chain.compress(teacher(), [(x, y)]).members) == members
+
+
+class Normed(nn.Module):
+    """Counts how often it has looked at a batch in training."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.norm = nn.Linear(6, width), nn.BatchNorm1d(width)
+        self.head = nn.Linear(width, 3)
+
+    def features(self, x):
+        return self.norm(self.first(x))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def test_members_are_in_evaluation_mode_once_they_have_learnt_and_heads_fit_the_features_before():
+    sizes, (x, y) = iter((4, 7, 5)), blobs()
+    chain = ProgressiveDistillation(
+        lambda *_: Normed(next(sizes)), shares=(0.1, 0.1, 0.1), connected=True, epochs=2, held_out=0.25, batch_size=60,
+        min_gain=-9.0, learning_rate=0.02,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    group = chain.compress(teacher(), [(x, y)])
+    assert [m.head.in_features for m in group.members] == [4, 4 + 7, 7 + 5]
+    assert [int(m.norm.num_batches_tracked) for m in group.members] == [6, 6, 6]
+    first, second, third = group.members
+    a, b, c = (m.features(x) for m in group.members)
+    logits = [first.head(a), second.head(torch.cat([b, a], 1)), third.head(torch.cat([c, b], 1))]
+    torch.testing.assert_close(group(x), sum(w * out for w, out in zip(group.weights, logits)))
+    classes, used = group.predict(x, confidence=0.6)
+    assert {int(n) for n in used} == {1, 2, 3}
+    for row in range(240):  # each input stops at the first sum that is sure
+        sums = [group(x[row : row + 1], m).detach() for m in (1, 2, 3)]
+        sure = next((m for m, s in enumerate(sums, 1) if float(s.softmax(1).max()) > 0.6), 3)
+        assert (int(used[row]), int(classes[row])) == (sure, int(sums[sure - 1].argmax()))
+
+
 def test_every_member_lowers_the_loss_and_the_sum_is_the_group():
     model, (x, y) = teacher(), blobs()
     torch.manual_seed(0)
@@ -150,6 +251,23 @@ def test_budget_and_confidence_decide_how_many_are_asked():
         group(x, 4)
 
 
+def test_doubt_is_about_the_weighted_sum():
+    class Says(nn.Module):
+        def __init__(self, *logits):
+            super().__init__()
+            self.logits = torch.tensor([logits])
+
+        def forward(self, x):
+            return self.logits.expand(len(x), -1)
+
+    x = torch.zeros(2, 1)
+    twice = AnytimeEnsemble([Says(2.0, 0, 0), Says(2.0, 0, 0), Says(2.0, 0, 0)], [1.0, 1.0, 1.0], [1, 1, 1])
+    assert twice.predict(x, confidence=0.9)[1].tolist() == [2, 2]  # softmax of 2 is 0.79, of 4 is 0.96
+    against = AnytimeEnsemble([Says(1.0, 0, 0), Says(0, 1.5, 0)], [1.0, 0.5], [1, 1])
+    assert against.predict(x)[0].tolist() == [0, 0]  # 1 against 0.75
+    assert against(x).tolist() == [[1.0, 0.75, 0.0]] * 2
+
+
 def test_connected_members_read_the_features_before():
     torch.manual_seed(0)
     x = torch.randn(60, 8, 8)
@@ -184,6 +302,37 @@ def test_operations_count_products_as_torch_does_and_recurrences_too():
     assert operations(net, x) == counter.get_total_flops() == account(net, x).flops
     block, tokens = MambaBlock(4, d_state=2), torch.randn(3, 5, 4)
     assert operations(block, tokens) - account(block, tokens).flops == 3 * 5 * 9 * 8 * 2
+    assert MambaBlock(4, d_state=2, bidirectional=True).scan_flops(5) == 2 * 5 * 9 * 8 * 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_classifiers_operations_are_those_counted(channels, depth):
+    model = MambaClassifier(12, 4, channels, 6, depth, 5, d_state=3)
+    counted, by_hand = operations(model, torch.zeros(1, channels, 12, 12)), model.flops()
+    # the counter sees 3 more positions of each causal convolution, padded and both ways
+    assert counted - by_hand == pytest.approx(0, abs=2 * 2 * 3 * 12 * 4 * depth)
+
+
+def test_a_classifier_is_patches_blocks_between_norms_and_a_mean():
+    torch.manual_seed(0)
+    model = MambaClassifier(6, 3, 2, 4, 2, 5, d_state=2).double()
+    with torch.no_grad():
+        for norm in model.norms:
+            norm.weight.uniform_(0.5, 2)
+    x = torch.randn(3, 2, 6, 6, dtype=torch.float64)
+
+    def normed(tokens, norm):
+        return norm.weight * tokens / (tokens.square().mean(-1, keepdim=True) + torch.finfo(torch.float64).eps).sqrt()
+
+    patches = nn.functional.unfold(x, 3, stride=3).transpose(1, 2)  # [batch, 4, 18]
+    tokens = patches @ model.embed.weight.flatten(1).T + model.embed.bias + model.position
+    for norm, block in zip(model.norms, model.blocks):
+        tokens = tokens + block(normed(tokens, norm))
+    read = normed(tokens, model.norms[2]).sum(1) / 4
+    torch.testing.assert_close(model.features(x), read)
+    torch.testing.assert_close(model(x), read @ model.head.weight.T + model.head.bias)
+    assert model.blocks[0].bidirectional
 
 
 def test_the_ladder_uses_its_shares_and_names_the_smallest():

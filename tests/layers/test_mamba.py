@@ -99,11 +99,31 @@ def test_both_ways_is_the_sum_of_two_and_sees_the_future():
         both.step(x[:, 0])
 
 
+def test_rates_start_at_the_whole_numbers_and_the_input_passes_by():
+    block = MambaBlock(4, d_state=5)
+    rates = torch.arange(1.0, 6).expand(8, 5)
+    torch.testing.assert_close(block.A_log.detach().exp(), rates)
+    assert torch.equal(block.D.detach(), torch.ones(8))
+
+
+def test_both_ways_is_twice_one_way_where_the_order_does_not_matter():
+    torch.manual_seed(0)
+    one, both = MambaBlock(4).double(), MambaBlock(4, bidirectional=True).double()
+    both.load_state_dict(one.state_dict())
+    single = torch.randn(2, 1, 4, dtype=torch.float64)
+    assert torch.allclose(both(single), 2 * one(single))  # one token has no order
+    x = torch.randn(2, 7, 4, dtype=torch.float64)
+    inside, gate = one.in_proj(x).chunk(2, dim=-1)
+    there, back = one._mix(inside)[0], one._mix(inside.flip(1))[0].flip(1)
+    wanted = one.out_proj((there + back) * gate * torch.sigmoid(gate))
+    assert torch.allclose(both(x), wanted)
+
+
 def test_steps_start_between_a_thousandth_and_a_tenth():
     torch.manual_seed(0)
     step = softplus(MambaBlock(400).dt_proj.bias.detach())
     assert 1e-3 * 0.99 < float(step.min()) < 1.2e-3
-    assert 0.08 < float(step.max()) < 0.101
+    assert 0.097 < float(step.max()) < 0.1001
     assert float(step.log().mean()) == pytest.approx(np.log(1e-2), abs=0.1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ class ProgressiveDistillation(Compressor):
             student = factory(share, x[:1], teacher.shape[1], flops).to(x.device)
             cost = operations(student, x[:1])
             if self.connected:
-                widen_head(student, ensemble.members[-1] if len(ensemble.members) else None)
+                widen_head(student, ensemble.members[-1] if len(ensemble.members) else None, x[:1])
             trial = AnytimeEnsemble(
                 [*ensemble.members, student], [1.0] * (1 + len(ensemble.members)), [], self.connected
             )
@@ -194,8 +195,14 @@ class ProgressiveDistillation(Compressor):
         return steps[best], 1 - values[best] / max(values[0], 1e-12)
 
 
-def widen_head(student: nn.Module, before: nn.Module | None) -> None:
+@torch.no_grad()
+def widen_head(student: nn.Module, before: Any, example: Tensor) -> None:
     """A new linear head that also reads the features of the student before, if there is one.
+
+    Args:
+        student: gets the head.
+        before: the student before, in evaluation mode, or None.
+        example: a batch of one.
 
     Raises:
         ValueError: the student has no ``features`` or no linear ``head``.
@@ -204,9 +211,8 @@ def widen_head(student: nn.Module, before: nn.Module | None) -> None:
     if not (hasattr(student, "features") and isinstance(own, nn.Linear)):
         raise ValueError("connected students need a method features(x) and a linear layer head")
     if before is not None:
-        head = before.get_submodule("head")
-        extra = getattr(before, "num_features", None) or head.in_features
-        student.head = nn.Linear(own.in_features + int(extra), own.out_features).to(own.weight)  # type: ignore[arg-type]
+        extra = before.features(example).shape[1]  # its own head may have been widened
+        student.head = nn.Linear(own.in_features + extra, own.out_features).to(own.weight)
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ class MambaClassifier(nn.Module):
         super().__init__()
         if patch < 1 or image_size % patch:
             raise ValueError(f"image_size must be a multiple of patch, unlike {image_size} and {patch}")
-        self.channels, self.num_features = channels, d_model
+        self.channels = channels
         self.embed = nn.Conv2d(channels, d_model, patch, stride=patch)
         self.position = nn.Parameter(0.02 * torch.randn((image_size // patch) ** 2, d_model))
         self.norms = nn.ModuleList(nn.RMSNorm(d_model) for _ in range(depth + 1))
