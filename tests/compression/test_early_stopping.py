@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neurarium.compression import Answers, EarlyStoppingN2N, judge, train_hopeful_students, train_students
+from neurarium.compression import N2N, Answers, EarlyStoppingN2N, judge, train_hopeful_students, train_students
 from neurarium.search import ActorCriticShrinkSearch, LayerShrinkSearch
 
 torch.manual_seed(0)
@@ -74,6 +74,21 @@ def test_hopeful_students_end_as_without_a_look_and_hopeless_ones_as_they_were_t
     assert [s.passes for s in found] == [16, 8, 16]
 
 
+def test_students_are_looked_at_once_and_a_student_at_the_bound_goes_on(monkeypatch):
+    looked, scores = [], iter([0.2, 0.19, 0.9, 0.0, 0.0, 0.0])  # a second look would find nothing but hopeless ones
+
+    def scripted(student, given):
+        looked.append(given)
+        return next(scores)
+
+    monkeypatch.setattr("neurarium.compression.early_stopping.judge", scripted)
+    models = [Counted(s) for s in students()]
+    given, kept = five(answers()), held()
+    assert train_hopeful_students(models, given, kept, epochs=4, look=2, least=0.2, batch_size=50) == [None, 0.19, None]
+    assert looked == [kept] * 3  # on what is held out
+    assert [s.passes for s in models] == [16, 8, 16]
+
+
 def test_nothing_is_left_to_train():
     model = hopeless()
     torch.manual_seed(0)
@@ -105,18 +120,51 @@ def test_the_search_rewards_students_as_they_were_when_they_were_stopped(kind):
     assert all(c.accuracy == judge(c.model, held()) for c in tried)
 
 
-def test_it_compresses_like_n2n_where_nobody_is_stopped():
-    from neurarium.compression import N2N
+@pytest.mark.parametrize("kind", [N2N, EarlyStoppingN2N])
+def test_an_architecture_that_is_known_is_not_trained_again(kind):
+    search = LayerShrinkSearch(big(), X[:2], 1.0, students_per_update=2)
+    actions = torch.full((len(search.inputs),), 4)
+    search.policy.sample = lambda *_: actions
+    n2n = kind(0, 1, epochs=3, students_per_iteration=2, search_examples=200)
+    n2n.iterate(search, answers(), held())
+    torch.manual_seed(0)
+    drawn = [weights(search.ask().model) for _ in range(2)]
+    torch.manual_seed(0)
+    n2n.iterate(search, answers(), held())
+    again = search.history[2:]
+    assert [c.accuracy for c in again] == [search.history[1].accuracy] * 2
+    assert all(torch.equal(weights(c.model), w) for c, w in zip(again, drawn))
 
+
+@pytest.mark.parametrize("train", [train_students, lambda *a, **b: train_hopeful_students(*a, held(), **b)])
+def test_a_last_batch_of_one_is_left_out(train):
+    model = nn.Sequential(nn.Linear(8, 5), nn.BatchNorm1d(5))
+    train([model], five(answers())[:51], epochs=1, batch_size=50)
+    assert int(model[1].num_batches_tracked) == 1
+
+
+def test_students_that_go_on_are_judged_on_held_out_examples_at_the_end():
+    search = LayerShrinkSearch(big(), X[:2], 1.0, students_per_update=4, generator=torch.Generator().manual_seed(0))
+    n2n = EarlyStoppingN2N(0, 1, look=1, least=1e-9, epochs=2, students_per_iteration=4)
+    torch.manual_seed(0)
+    n2n.iterate(search, answers(), held())
+    tried = [c for c in search.history if c.model is not None]
+    assert [c.accuracy for c in tried] == [judge(c.model, held()) for c in tried]
+    assert [c.accuracy for c in tried] != [judge(c.model, answers()) for c in tried]
+
+
+def test_it_compresses_like_n2n_where_nobody_is_stopped():
     loader = [(X[:200], Y[:200])]
     teacher = big()
     torch.manual_seed(0)
     train_students([teacher], answers(), epochs=40, learning_rate=1e-2)
-    found = []
+    found, accuracies = [], []
     for kind, extra in ((N2N, {}), (EarlyStoppingN2N, {"look": 1, "least": 1e-9})):
         torch.manual_seed(5)
-        n2n = kind(0, 2, epochs=2, final_epochs=2, generator=torch.Generator().manual_seed(0), **extra)
+        n2n = kind(0, 2, epochs=3, final_epochs=2, generator=torch.Generator().manual_seed(0), **extra)
         found.append(n2n.compress(teacher, loader, [(X[200:], Y[200:])]))
+        accuracies.append([candidate.accuracy for candidate in n2n.searches[0].history])
+    assert accuracies[0] == accuracies[1]
     assert str(found[0]) == str(found[1])
     assert torch.equal(weights(found[0]), weights(found[1]))
 

@@ -64,6 +64,15 @@ def test_violations_are_forgiven_less_and_less():
     half = student_reward(0.9, 1.0, 0.5, violated=True, forgiven=0.5)
     assert half == pytest.approx(-0.5 + 0.5 * free)
     assert student_reward(0.9, 1.0, -0.1) == -1
+    assert student_reward(0.9, 1.0, 0.0) == -1
+
+
+def test_accuracy_counts_as_a_share_of_the_teachers_and_may_be_clipped():
+    assert student_reward(0.6, 0.8, 0.5) == pytest.approx(0.75 * 0.75)
+    assert student_reward(0.6, 0.8, 0.5, clipped=True) == pytest.approx(0.75 * 0.75)
+    assert student_reward(0.9, 0.8, 0.5) == pytest.approx(0.75 * 1.125)
+    assert student_reward(0.9, 0.8, 0.5, clipped=True) == pytest.approx(0.75)
+    assert student_reward(0.9, 0.8, 0.5, violated=True, forgiven=0.5, clipped=True) == pytest.approx(-0.125)
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.7])
@@ -100,6 +109,13 @@ def test_reinforce_steps_along_reward_minus_baseline():
         Reinforce([value], credit="other")
 
 
+def test_the_baseline_keeps_four_fifths_of_the_past():
+    learner = Reinforce([torch.zeros(1, requires_grad=True)])
+    for mean, baseline in ((0.5, 0.5), (1.0, 0.6), (0.0, 0.48)):
+        learner.update(torch.zeros(2, requires_grad=True), [mean, mean])
+        assert learner.baseline == pytest.approx(baseline)
+
+
 def test_batch_credit_gives_every_rollout_the_mean():
     value = torch.zeros(2, requires_grad=True)
     learner = Reinforce([value], lr=0.1, credit="batch")
@@ -132,6 +148,27 @@ def test_policies_start_at_their_prior_and_transfer_to_another_depth():
     assert torch.equal(policy.log_prob(dimensions, actions), other.log_prob(dimensions, actions))
     assert policy.log_prob(dimensions[:3], actions[:3]).shape == (3,)
     torch.testing.assert_close(policy.log_prob(dimensions, actions)[:3], policy.log_prob(dimensions[:3], actions[:3]))
+
+
+def test_factors_are_drawn_with_the_probabilities_that_are_credited(monkeypatch):
+    torch.manual_seed(0)
+    policy, dimensions, drawn = ShrinkPolicy(factors=(0.2, 0.6, 1.0)), torch.rand(5, 6), []
+    nn.init.normal_(policy.head.weight, std=3)  # far from uniform
+    multinomial = torch.multinomial
+
+    def recorded(chances, *rest, **options):
+        drawn.append(chances)
+        return multinomial(chances, *rest, **options)
+
+    monkeypatch.setattr(torch, "multinomial", recorded)
+    actions = policy.sample(dimensions, torch.Generator().manual_seed(3))
+    assert len(set(actions.tolist())) > 1
+    chances = torch.stack(drawn).gather(1, actions[:, None]).squeeze(1)
+    torch.testing.assert_close(policy.log_prob(dimensions, actions).exp(), chances)
+    other = actions.clone()
+    other[1] = (other[1] + 1) % 3
+    changed = policy.log_prob(dimensions, other) - policy.log_prob(dimensions, actions)
+    assert [bool(c != 0) for c in changed] == [False, True, True, True, True]  # every choice knows those before
 
 
 def test_keeping_everything_is_the_teachers_architecture():
@@ -205,6 +242,67 @@ def test_ask_and_tell():
     assert again.accuracy == 0.5
     assert search.tell(again) == candidate.reward
     assert search.smallest() < candidate.parameters
+
+
+@pytest.mark.parametrize(("kind", "name"), [(LayerRemovalSearch, "0.weight"), (LayerShrinkSearch, "10.weight")])
+def test_students_start_from_new_weights(kind, name):
+    model = teacher()
+    search = kind(model, X, 0.9)
+    keep = 1 if kind is LayerRemovalSearch else 9
+    actions = torch.full((len(search.inputs),), keep)
+    built = dict(search.build(actions).named_parameters())[name]
+    assert built.shape == dict(model.named_parameters())[name].shape
+    assert not bool((built == dict(model.named_parameters())[name]).any())
+
+
+def test_a_budget_is_forgiven_less_with_every_update_and_bars_the_best():
+    search = LayerShrinkSearch(
+        teacher(), X, 0.8, students_per_update=2, generator=torch.Generator().manual_seed(0), clip_accuracy=True
+    )
+    drawn = [candidate for candidate in (search.ask() for _ in range(8)) if candidate.model is not None][:4]
+    drawn.sort(key=lambda candidate: candidate.parameters)
+    assert drawn[0].parameters < drawn[1].parameters
+    search.max_parameters = drawn[0].parameters  # met exactly by the first
+    given = []
+    for candidate in (drawn[1], drawn[0], drawn[2]):
+        saved = 1 - candidate.parameters / search.teacher_parameters
+        given.append(saved * (2 - saved))
+        search.tell(candidate, 0.9)  # clipped: as good as the teacher
+    assert drawn[1].reward == pytest.approx(given[0])  # before the first update all is forgiven
+    assert drawn[0].reward == pytest.approx(given[1])
+    left = (14 / 15) ** 4
+    assert drawn[2].reward == pytest.approx(left - 1 + left * given[2])
+    drawn[1].reward = 9.0
+    assert search.best() is drawn[0]
+    search.max_parameters = None
+    assert search.best() is drawn[1]
+    search.max_parameters = drawn[0].parameters
+    search.max_parameters -= 1
+    with pytest.raises(ValueError, match="within the constraint"):
+        search.best()
+
+
+def test_sizes_are_rounded_and_kernels_keep_their_parity():
+    model = nn.Sequential(nn.Conv2d(3, 7, 5, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(7 * 64, 5))
+    search = LayerShrinkSearch(model, X, 0.9)
+    assert [group is None for group, _ in search.dimensions] == [True, False]
+    sides = []
+    for action in range(10):
+        conv = search.build(torch.tensor([action, action]))[0]
+        assert conv.out_channels == max(1, round((action + 1) / 10 * 7))
+        assert conv.padding == (conv.kernel_size[0] // 2,) * 2
+        sides.append(conv.kernel_size[0])
+    assert sides == [1, 1, 1, 1, 1, 3, 3, 3, 3, 5]  # the odd side at or below 0.5, 1, 1.5, ... 5, rounded
+    cost = [sum(p.numel() for p in search.build(torch.tensor([a, a])).parameters()) for a in (0, 9)]
+    assert search.smallest() == cost[0] < cost[1]
+
+
+def test_a_layer_is_described_by_shares_of_the_largest():
+    search = LayerRemovalSearch(nn.Sequential(nn.Conv2d(3, 8, 5, 1, 2), nn.ReLU(), nn.Conv2d(8, 4, 1)), X, 0.9)
+    kinds = [0.0, 1.0, 0.0]  # convolution 0 and activation 3 of a largest 3
+    table = [[5 / 5, 1, 1, 8 / 8], [0, 0, 0, 0], [1 / 5, 1, 0, 4 / 8]]  # kernel, stride, padding, units
+    wanted = torch.tensor([[kind, *row] for kind, row in zip(kinds, table)])
+    torch.testing.assert_close(search.inputs, wanted)
 
 
 def test_students_that_are_not_smaller_are_degenerate():

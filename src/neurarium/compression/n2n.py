@@ -33,6 +33,7 @@ class N2N(Compressor):
         final_epochs: of the best student.
         search_examples: most examples that students of the search are trained on; the last one gets all.
         max_parameters: hard limit of the result.
+        clip_accuracy: reward a student that is better than the teacher as if it were as good.
         holdout: share of the loader's examples that students are judged on, where ``compress`` is given no others.
         learning_rate: Adam's, for students.
         batch_size: examples per step of the students.
@@ -55,6 +56,7 @@ class N2N(Compressor):
         final_epochs: int = 40,
         search_examples: int = 2000,
         max_parameters: int | None = None,
+        clip_accuracy: bool = False,
         holdout: float = 0.2,
         learning_rate: float = 3e-3,
         batch_size: int = 32,
@@ -70,6 +72,7 @@ class N2N(Compressor):
         self.iterations = (removal_iterations, shrink_iterations)
         self.students_per_iteration, self.epochs, self.final_epochs = students_per_iteration, epochs, final_epochs
         self.max_parameters, self.holdout, self.search_examples = max_parameters, holdout, search_examples
+        self.clip_accuracy = clip_accuracy
         self.learning_rate, self.batch_size = learning_rate, batch_size
         self.rates = (removal_rate, shrink_rate)
         self.policies, self.generator = policies, generator
@@ -115,8 +118,8 @@ class N2N(Compressor):
                     continue  # nothing to gain in this stage
             search = kind(
                 base, train.x[:2], held.accuracy, policy=policy, teacher_parameters=size, lr=rate,
-                max_parameters=self.max_parameters, students_per_update=self.students_per_iteration,
-                generator=self.generator,
+                max_parameters=self.max_parameters, clip_accuracy=self.clip_accuracy,
+                students_per_update=self.students_per_iteration, generator=self.generator,
             )  # fmt: skip
             if isinstance(search, LayerShrinkSearch) and (self.max_parameters or size) < search.smallest():
                 raise ValueError(

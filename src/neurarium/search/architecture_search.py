@@ -49,6 +49,7 @@ class ArchitectureSearch:
             network to transfer it.
         teacher_parameters: to which candidates are compared; those of the base by default.
         max_parameters: a hard constraint, forgiven less and less over the first 15 updates.
+        clip_accuracy: reward a student that is better than the teacher as if it were as good.
         students_per_update: candidates per update of the policy.
         lr: Adam's rate for the policy; 0 makes the search random.
         credit: of `Reinforce`.
@@ -67,6 +68,7 @@ class ArchitectureSearch:
         policy: Policy | None = None,
         teacher_parameters: int | None = None,
         max_parameters: int | None = None,
+        clip_accuracy: bool = False,
         students_per_update: int = 5,
         lr: float = 3e-3,
         credit: str = "rollout",
@@ -82,7 +84,7 @@ class ArchitectureSearch:
         self.policy: Policy = policy if policy is not None else self._policy()
         self.teacher_parameters = teacher_parameters or sum(p.numel() for p in base.parameters())
         self.max_parameters, self.students_per_update = max_parameters, students_per_update
-        self.generator = generator
+        self.clip_accuracy, self.generator = clip_accuracy, generator
         self.reinforce = Reinforce(list(self.policy.parameters()), lr, credit=credit)
         self.known: dict[str, float] = {}
         self.history: list[Candidate] = []
@@ -119,7 +121,7 @@ class ArchitectureSearch:
             candidate.accuracy = self.known[str(candidate.model)] = accuracy
             candidate.reward = student_reward(
                 accuracy, self.teacher_accuracy, 1 - candidate.parameters / self.teacher_parameters,
-                violated=self.violates(candidate), forgiven=tolerance(len(self.rewards)),
+                violated=self.violates(candidate), forgiven=tolerance(len(self.rewards)), clipped=self.clip_accuracy,
             )  # fmt: skip
         self.history.append(candidate)
         self._waiting.append(candidate)

@@ -18,7 +18,13 @@ def tolerance(iteration: int | float, last: int | float = 15) -> float:
 
 
 def student_reward(
-    accuracy: float, teacher_accuracy: float, compression: float, *, violated: bool = False, forgiven: float = 0.0
+    accuracy: float,
+    teacher_accuracy: float,
+    compression: float,
+    *,
+    violated: bool = False,
+    forgiven: float = 0.0,
+    clipped: bool = False,
 ) -> float:
     """R = R_c · A / A_teacher, or (ε - 1) + ε R where a constraint is violated.
 
@@ -28,6 +34,7 @@ def student_reward(
         compression: C; a student that is not smaller is rewarded -1.
         violated: whether the student breaks a hard constraint.
         forgiven: ε of `tolerance`.
+        clipped: let A / A_teacher be at most 1, so that being better than the teacher earns nothing.
 
     Raises:
         ValueError: a teacher that is never right.
@@ -36,5 +43,7 @@ def student_reward(
         raise ValueError(f"teacher_accuracy must be positive, not {teacher_accuracy}")
     if compression <= 0:
         return -1.0
+    if clipped:
+        accuracy = min(accuracy, teacher_accuracy)
     reward = compression_reward(compression) * accuracy / teacher_accuracy
     return forgiven - 1 + forgiven * reward if violated else reward
