@@ -75,11 +75,27 @@ def test_paced_logits_have_a_fixed_length(level):
     assert layer(torch.zeros(1, 7).double()).abs().max() == 0
 
 
+def test_each_vertical_and_class_has_a_factor_of_its_own():
+    x = torch.randn(5, 7).double()
+    lengths = x[:, :3].norm(dim=1, keepdim=True), x[:, 3:].norm(dim=1, keepdim=True)
+    by_vertical, by_class = SelfPacedLogits((3, 4)).double(), SelfPacedLogits((3, 4), "class").double()
+    with torch.no_grad():
+        by_vertical.gamma.copy_(torch.tensor([2.0, 5.0]))
+        by_class.gamma.copy_(torch.arange(1.0, 8))
+    wanted = torch.cat([2 * x[:, :3] / lengths[0], 5 * x[:, 3:] / lengths[1]], 1)
+    torch.testing.assert_close(by_vertical(x), wanted)
+    wanted = torch.cat([x[:, :3] / lengths[0], x[:, 3:] / lengths[1]], 1) * torch.arange(1, 8)
+    torch.testing.assert_close(by_class(x), wanted)
+
+
 def test_factors_start_at_the_root_of_the_size():
     torch.manual_seed(0)
     layer = SelfPacedLogits((100, 25))
     assert layer.gamma.tolist() == pytest.approx([10, 5], abs=0.01)
     assert layer.gamma.requires_grad
+    by_class = SelfPacedLogits((4, 9), "class").gamma
+    assert by_class.tolist() == pytest.approx([2] * 4 + [3] * 9, abs=0.01)
+    assert len(set(by_class.tolist())) > 2  # drawn around it
     assert not SelfPacedLogits((4,), learnable=False).gamma.requires_grad
 
 
@@ -130,6 +146,36 @@ def test_targets_outside_the_vertical_and_below_the_top_are_zero():
     assert torch.allclose(recorded.dense(5), dense, atol=3e-4)
     logits = torch.randn(6, 5)
     assert torch.allclose(rule.loss_from(logits, recorded, y), rule.loss(logits, x, y), rtol=1e-3)
+
+
+def test_a_small_vertical_does_not_cut_the_targets_of_a_large_one():
+    teachers = {"birds": nn.Linear(4, 3), "cars": nn.Linear(4, 2)}
+    x, y = torch.randn(2, 4), torch.tensor([0, 3])
+    dense = KnowledgeConcentration(teachers, TREE).targets(x, y).dense(5)
+    torch.testing.assert_close(dense[0, :3], teachers["birds"](x[0]).sigmoid())
+    torch.testing.assert_close(dense[1, 3:], teachers["cars"](x[1]).sigmoid())
+    assert not bool(dense[0, 3:].any())
+    assert not bool(dense[1, :3].any())
+
+
+def test_teachers_answer_in_evaluation_mode_and_do_not_learn():
+    teachers = {name: nn.Sequential(nn.Dropout(0.9), nn.Linear(4, size)) for name, size in zip(TREE.names, TREE.sizes)}
+    rule = KnowledgeConcentration(teachers, TREE)
+    x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 4, 0])
+    assert torch.equal(rule.targets(x, y).dense(5), rule.targets(x, y).dense(5))
+    assert not any(p.requires_grad for teacher in teachers.values() for p in teacher.parameters())
+
+
+def test_a_step_follows_the_gradient_of_its_own_batch():
+    student, y = nn.Linear(4, 5), torch.tensor([0, 3, 1, 4])
+    x = torch.stack([torch.zeros(4), torch.ones(4), torch.ones(4), torch.zeros(4)])  # the oracles read the first number
+    KnowledgeConcentration({"birds": Oracle(3), "cars": Oracle(2)}, TREE).compress(
+        student, [(x[:2], y[:2]), (x[2:], y[2:])], epochs=2, learning_rate=1e-9
+    )
+    targets = torch.zeros(2, 5)
+    targets[0, 1] = targets[1, 3] = 1  # the class that each oracle names
+    wanted = (student(x[2:]).sigmoid() - targets).detach().mean(0)  # of a sum over classes, mean over examples
+    torch.testing.assert_close(student.bias.grad, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_sampled_negatives_have_the_full_loss_as_their_mean():
@@ -208,6 +254,44 @@ def test_precision_counts_the_vertical_alone_and_classes_above():
     logits = torch.tensor([[3.0, 0, 2, 9, 9], [0, 3.0, 2, 9, 9], [-9, -9, -9, 1, 0]])
     found = vertical_precision(logits, torch.tensor([0, 1, 3]), TREE)
     assert found == {"birds": 1.0, "cars": 1.0}
+
+
+def test_precision_by_hand():
+    # birds: wren, finch and bird; the examples are a wren, a finch and an owl that is only a bird
+    logits = torch.tensor([[2.0, 0, 1, 9, 9], [1, 1, 3, 9, 9], [3, 2, 2, 9, 9]])
+    y = torch.tensor([0, 1, 2])
+    # wren is second of (3, 2, 1): 1/2; finch second of (2, 1, 0): 1/2; all are birds: 1
+    assert vertical_precision(logits, y, TREE) == {"birds": pytest.approx(2 / 3), "cars": 0.0}
+    # without the finch, two examples: wren second of (3, 2): 1/2; bird 1; nothing is said of finches
+    assert vertical_precision(logits[[0, 2]], y[[0, 2]], TREE)["birds"] == pytest.approx(3 / 4)
+    # each class ranks examples by its own logits, whatever those of other classes are
+    shifted = logits + torch.tensor([[0.0], [50.0], [-50.0]])
+    assert vertical_precision(shifted, y, TREE)["birds"] == pytest.approx((1 / 2 + 1 + 1) / 3)
+
+
+def test_an_ordinary_head_is_a_perceptron():
+    torch.manual_seed(0)
+    head, x = StructuredHead(6, (3, 2), (7, 4), "fc-fc").double(), torch.randn(9, 6).double()
+    b1, b2, _, b3 = head.biases
+    hidden = ((x @ head.first[0].T + b1[0]).relu() @ head.common.T + b2).relu()
+    torch.testing.assert_close(head(x), hidden @ head.output.T + b3)
+
+
+def test_with_separate_layers_each_vertical_is_a_perceptron():
+    torch.manual_seed(0)
+    head, x = StructuredHead(6, (3, 2), (7, 4), "sc-sc").double(), torch.randn(9, 6).double()
+    b1, _, b2, b3 = head.biases
+    rows = ((0, slice(0, 3)), (1, slice(3, 5)))
+    for v, part in rows:
+        hidden = ((x @ head.first[v].T + b1[v]).relu() @ head.own[v].T + b2[v]).relu()
+        torch.testing.assert_close(head(x)[:, part], hidden @ head.output[part].T + b3[part])
+
+
+def test_weights_start_within_the_root_of_their_fan_in():
+    torch.manual_seed(0)
+    head = StructuredHead(100, (30, 20), (64, 25))
+    for weight, fan_in in ((head.first, 100), (head.own, 64), (head.output, 25), (head.biases[0], 100)):
+        assert 0.9 / fan_in**0.5 < float(weight.abs().max()) <= 1 / fan_in**0.5
 
 
 def test_a_head_takes_any_number_of_leading_dimensions():

@@ -20,8 +20,10 @@ from neurarium.compression import (
     sensitive_neurons,
 )
 from neurarium.compression.neft import covered
+from neurarium.compression.neurons import choose
 from neurarium.layers import linear_maps
 from neurarium.models import CausalTransformer
+from neurarium.probes import neuron_similarity
 
 
 def language_model(seed=0):
@@ -202,6 +204,10 @@ def test_scopes_and_budgets():
     base, tuned = language_model(), language_model(1)
     each = sensitive_neurons(base, tuned, fraction=0.25, scope="layer")
     assert all(share == 0.25 for share in each.table().values())
+    for name, distance in neuron_similarity(base, tuned).distances.items():  # the most turned of each weight
+        left = torch.ones(len(distance), dtype=torch.bool)
+        left[each[name]] = False
+        assert float(distance[each[name]].min()) >= float(distance[left].max())
     numbers = sensitive_neurons(base, tuned, fraction=0.1, budget="parameters")
     total = sum(p.numel() for p in covered(base))
     trained = NeuronFineTuning(copy.deepcopy(base), numbers).trainable_count()
@@ -241,6 +247,53 @@ def test_activation_neurons_tell_inputs_apart():
     task = torch.randn(50, 4) + torch.tensor([5.0, 0, 0, 0])
     chosen = activation_neurons(model, [task], [torch.randn(50, 4)], fraction=1 / 11)
     assert {name: index.tolist() for name, index in chosen.items()} == {"0.weight": [2]}
+
+
+def test_the_score_is_the_distance_of_means_over_the_standard_deviation():
+    model = nn.Sequential(nn.Linear(3, 3, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(3))
+    # means of the task and of the rest, and the deviation of all four numbers of each unit
+    task = torch.tensor([[-1.0, 10.0, 6.0], [-1.0, -10.0, 7.0]])  # -1, 0, 6.5
+    other = torch.tensor([[1.0, -6.0, 6.0], [1.0, -14.0, 7.0]])  # 1, -10, 6.5
+    # 2 / 1 for unit 0; 10 / 9.2 for unit 1; 0 for unit 2, the largest output
+    order = [(1 / 3, [0]), (2 / 3, [0, 1])]
+    for fraction, chosen in order:
+        for batches in (([task], [other]), ([task[:1], task[1:]], [other[:1], other[1:]])):
+            assert activation_neurons(model, *batches, fraction=fraction)["0.weight"].tolist() == chosen
+
+
+def test_the_largest_are_taken_in_order_while_they_fit():
+    scores = {"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([4.0, 3.0])}
+    costs = {"a": 10, "b": 1}  # 22 numbers
+    for fraction, chosen in ((0.5, {"a": [0], "b": [0]}), (1.0, {"a": [0, 1], "b": [0, 1]}), (0.46, {"a": [0]})):
+        found = choose(scores, fraction, costs=costs)
+        assert {name: index.tolist() for name, index in found.items()} == chosen
+    assert {n: i.tolist() for n, i in choose(scores, 0.5).items()} == {"a": [0], "b": [0]}
+    assert {n: i.tolist() for n, i in choose(scores, 0.5, scope="layer").items()} == {"a": [0], "b": [0]}
+
+
+def test_long_gradients_count_whatever_their_signs():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    x = torch.tensor([[3.0, -3.0], [1.0, 1.0]])
+    slope = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # rows' gradients: [3, -3] and [1, 1]
+    assert gradient_neurons(model, lambda: (model(x) * slope).sum(), fraction=0.5)["0.weight"].tolist() == [0]
+
+
+def test_the_trial_is_short_and_leaves_no_trace():
+    base, lengths = language_model(), []
+    base.head.requires_grad_(False)
+
+    def trial_only(model, parameters, steps):
+        lengths.append(steps)
+        if steps is not None:
+            train(model, [p for p in parameters if p.requires_grad], steps)
+
+    result, neurons = neft(base, trial_only, fraction=0.25, probe_steps=3, scope="layer")
+    assert lengths == [3, None]
+    assert largest_difference(result, base) == 0
+    assert set(neurons.table().values()) == {0.25}
+    assert [p.requires_grad for p in result.parameters()] == [p.requires_grad for p in base.parameters()]
 
 
 def test_whole_procedure_lowers_the_loss_and_leaves_the_base():
@@ -301,6 +354,19 @@ def test_transposed_layers_have_their_neurons_in_columns():
     tuned.merge()
     changed = (model[0].weight != base[0].weight).any(0)
     assert changed.nonzero().squeeze(1).tolist() == neurons["0.weight"].tolist()
+
+
+def test_the_low_rank_term_is_scaled_by_alpha_over_rank():
+    for rank, alpha, scale in ((4, 2.0, 0.5), (4, None, 2.0)):
+        model = nn.Sequential(nn.Linear(9, 3))
+        before = model[0].weight.detach().clone()
+        lora = LowRankFineTuning(model, rank, alpha)
+        b, a = lora.parameters() if next(lora.parameters()).shape == (3, 4) else list(lora.parameters())[::-1]
+        assert 0.2 < float(a.detach().abs().max()) <= 1 / 3  # as the weights of a layer of nine inputs
+        assert not bool(b.any())
+        with torch.no_grad():
+            b.normal_()
+        torch.testing.assert_close(model[0].weight, before + scale * b @ a)
 
 
 def test_low_rank_is_a_low_rank_change_within_its_budget():

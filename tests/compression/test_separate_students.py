@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from neurarium.compression import SeparateTeacherClass, TeacherClass, recurrent_student
+from neurarium.compression.separate_students import _mark
 
 torch.manual_seed(0)
 X = torch.randn(80, 6)
@@ -44,6 +45,30 @@ def test_one_student_alone_learns_as_in_the_plain_class():
     *_, last = plain.training([other], [target], X)
     assert same(pupil, other)
     assert torch.equal(error, last)
+
+
+def test_a_students_mark_is_of_all_that_its_training_depends_on():
+    torch.manual_seed(0)
+    pupil, target = nn.Linear(6, 4), torch.randn(80, 4)
+    given = {"method": TeacherClass(2, **OPTIONS), "pupil": pupil, "target": target, "x": X, "seed": 1}
+    mark = _mark(**given)
+    assert mark == _mark(**(given | {"pupil": copy.deepcopy(pupil)}))
+    changed = [{"pupil": nn.Linear(6, 4)}, {"target": target + 1e-6}, {"x": X.flip(0)}, {"seed": 2}]
+    changed += [
+        {"method": TeacherClass(2, **(OPTIONS | {name: value}))}
+        for name, value in (("mode", "adversarial"), ("epochs", 4), ("learning_rate", 1e-4), ("batch_size", 21))
+    ]
+    assert len({mark, *(_mark(**(given | one)) for one in changed)}) == 1 + len(changed)
+
+
+def test_training_leaves_the_random_numbers_of_others_alone():
+    drawn = []
+    for epochs in (1, 5):
+        torch.manual_seed(0)
+        method = SeparateTeacherClass(2, **(OPTIONS | {"epochs": epochs}))
+        list(method.training([nn.Linear(6, 4), nn.Linear(6, 4)], [torch.zeros(80, 4)] * 2, X))
+        drawn.append(torch.rand(1))
+    assert torch.equal(*drawn)
 
 
 def test_what_has_learnt_is_not_trained_again(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.compression import (
+    Budget,
     SlimmableNet,
     SortedCompression,
     SortedNet,
@@ -83,11 +84,13 @@ def test_gradients_vanish_outside_the_slice_and_accumulate_to_the_mean():
     model = mlp().double()
     x = X.double()
     net = SortedNet(model, x[:1], per_step=0)
-    separate = []
+    separate, losses = [], []
     for sub in net.family:
         net.zero_grad()
         with net.at(sub):
-            cross_entropy(net(x), Y).backward()
+            loss = cross_entropy(net(x), Y)
+            loss.backward()
+        losses.append(loss.detach())
         separate.append(gradients(model))
     kept = 4
     assert bool(separate[0]["2.weight"][:kept, :kept].any())
@@ -98,9 +101,10 @@ def test_gradients_vanish_outside_the_slice_and_accumulate_to_the_mean():
     assert not bool(separate[0]["4.weight"][:, kept:].any())
     assert not bool(separate[0]["2.bias"][kept:].any())
     net.zero_grad()
-    net.assign_credit(x, Y)
+    mean = net.assign_credit(x, Y)
     for name, gradient in gradients(model).items():
         torch.testing.assert_close(gradient, torch.stack([g[name] for g in separate]).mean(0))
+    torch.testing.assert_close(mean.double(), torch.stack(losses).mean(), rtol=1e-6, atol=0)
 
 
 def test_smaller_members_are_nested_in_larger_ones():
@@ -165,6 +169,25 @@ def test_recalibration_measures_the_statistics_of_a_member_and_leaves_the_whole_
     torch.testing.assert_close(net.statistics[SubNetwork(0.5)]["1.running_mean"], hidden.mean(0))
 
 
+def test_recalibration_starts_anew_with_all_else_in_evaluation_mode():
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    net = SortedNet(model, X[:1], widths=(0.5, 1), norm="recalibrate")
+    for batch in (5 * X, X):  # the second time nothing is left of the first
+        net.recalibrate([(batch, Y)])
+        hidden = model[0](batch)[:, :8].detach()
+        own = net.statistics[SubNetwork(0.5)]
+        torch.testing.assert_close(own["2.running_mean"], hidden.mean(0))
+        torch.testing.assert_close(own["2.running_var"], hidden.var(0))
+    assert model[1].training
+
+
+def test_a_member_starts_with_the_statistics_of_a_new_layer():
+    net = SortedNet(normed(), X[:1], widths=(0.5, 1)).eval()
+    own, fresh = net.statistics[SubNetwork(0.5)], nn.BatchNorm1d(8)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(own[f"1.{name}"], fresh.get_buffer(name))
+
+
 def test_members_are_drawn_with_their_probabilities():
     generator = torch.Generator().manual_seed(0)
     net = SortedNet(mlp(), X[:1], widths=(0.5, 1), probabilities=(1, 3), per_step=4000, generator=generator)
@@ -177,6 +200,18 @@ def test_random_units_train_units_that_truncations_leave_alone():
     assert bool(net.model[2].bias.grad[4:].any())
     with net.at(0.25):
         assert net.model[2].weight.shape == (4, 4)
+
+
+def test_random_units_of_attention_are_whole_heads():
+    torch.manual_seed(0)
+    model = CausalTransformer(12, d_model=16, nhead=4, num_layers=1, dim_feedforward=8, context=8)
+    tokens = torch.randint(0, 12, (4, 8))
+    net = SortedNet(model, tokens[:1], widths=(0.5, 1), per_step=1, probabilities=(1, 0), ordered=False)
+    net.loss(tokens, tokens, lambda out, y: cross_entropy(out.flatten(0, 1), y.flatten()))
+    for part in model.layers[0].self_attn.in_proj_weight.grad.chunk(3):  # queries, keys, values
+        heads = part.abs().sum(1).view(4, 4) > 0
+        assert torch.equal(heads.all(1), heads.any(1))
+        assert int(heads.all(1).sum()) == 2
 
 
 def test_sandwich_trains_the_whole_on_labels_and_the_rest_on_its_probabilities():
@@ -194,6 +229,61 @@ def test_sandwich_trains_the_whole_on_labels_and_the_rest_on_its_probabilities()
     ((cross_entropy(output, Y) + narrow) / 2).backward()
     for name, gradient in gradients(model).items():
         torch.testing.assert_close(found[name], gradient)
+
+
+def test_the_sandwich_has_random_members_between():
+    net = SlimmableNet(mlp(), X[:1], per_step=4, generator=torch.Generator().manual_seed(0))
+    for _ in range(5):
+        drawn = net.sample()
+        assert len(drawn) == 4
+        assert drawn[:2] == [net.full, net.family[0]]
+    taken = []
+    trained = net._trained
+
+    def watched(sub):
+        taken.append(sub)
+        return trained(sub)
+
+    net._trained, net.sample = watched, lambda: [net.full, net.family[0], net.family[2], net.family[1]]
+    net.assign_credit(X, Y)
+    assert taken == [net.family[0], net.family[2], net.family[1]]
+
+
+def test_rows_of_the_table_are_those_of_the_extracted_members():
+    net = SortedNet(mlp(), X[:1])
+    for row in net.table([(X, Y)]):
+        alone = net.extract(row.sub)
+        assert (row.parameters, row.flops) == (account(alone, X[:1]).parameters, account(alone, X[:1]).flops)
+        assert row.accuracy == pytest.approx(float((alone(X).argmax(1) == Y).float().mean()))
+
+
+def test_the_most_accurate_within_a_budget_is_chosen():
+    table = [Budget(SubNetwork(w / 4), 10 * w, 100 * w, a) for w, a in ((1, 0.5), (2, 0.9), (3, 0.8), (4, 0.95))]
+    assert select(table).sub.width == 1
+    assert select(table, max_flops=399).sub.width == 0.5  # more is not better
+    assert select(table, max_flops=200).sub.width == 0.5  # met exactly
+    assert select(table, max_flops=199).sub.width == 0.25
+    assert select(table, max_parameters=20, max_flops=400).sub.width == 0.5
+    assert select(table, max_parameters=40, max_flops=100).sub.width == 0.25
+
+
+def test_a_sorted_compression_trains_a_copy_and_hands_out_what_fits():
+    model = mlp()
+    before = copy.deepcopy(model.state_dict())
+    loader = Batches(Arrays(X, Y), 10, shuffle=True, seed=0)
+    small = SortedCompression(0.4, epochs=3, per_step=0).compress(model, loader)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    count = sum(p.numel() for p in model.parameters())
+    assert sum(p.numel() for p in small.parameters()) <= 0.4 * count
+
+
+def test_a_sorted_compression_takes_the_steps_of_a_sorted_network():
+    model = mlp()
+    loader = [(X[:10], Y[:10]), (X[10:], Y[10:])]
+    small = SortedCompression(0.9, widths=(0.5, 1), epochs=2, per_step=0).compress(model, loader)
+    net = SortedNet(copy.deepcopy(model), X[:2], (0.5, 1), per_step=0)
+    fit(net, loader, torch.optim.Adam(net.parameters(), 2e-3), epochs=2)
+    assert all(torch.equal(a, b) for a, b in zip(small.parameters(), net.extract(0.5).parameters(), strict=True))
 
 
 def test_a_sorted_network_beats_a_truncated_one_and_is_chosen_by_budget():
@@ -264,6 +354,17 @@ def test_self_speculative_decoding_is_greedy_decoding_token_for_token():
         self_speculative_generate(net, prompt, 4, draft_depth=4)
     with pytest.raises(ValueError, match="one sequence"):
         self_speculative_generate(net, torch.zeros(2, 3, dtype=torch.long), 4, draft_depth=2)
+
+
+@pytest.mark.parametrize(("count", "passes"), [(10, 2), (11, 3), (4, 1), (1, 1)])
+def test_a_draft_by_the_whole_model_is_accepted_whole(count, passes):
+    net = language_model()
+    prompt = sequences(1)[:, :4]
+    found = self_speculative_generate(net, prompt, count, draft_depth=3, draft_tokens=4)
+    assert found.passes == passes  # each writes the four of the draft and one more
+    assert found.accepted == found.drafted == count - passes
+    assert found.acceptance == (count > 1)
+    assert found.tokens.shape == (1, 4 + count)
 
 
 def test_a_shallow_member_runs_its_blocks_and_the_shared_head():

@@ -80,6 +80,109 @@ def test_a_linear_student_reaches_least_squares():
     assert torch.allclose(found(x), teacher(x), atol=1e-2)
 
 
+def test_each_student_steps_along_its_own_error_and_the_errors_are_told():
+    x, _ = problem()
+    chunks = [torch.randn(160, 2).double(), torch.randn(160, 3).double()]
+    pupils = [nn.Linear(6, 2).double(), nn.Linear(6, 3).double()]
+    method = TeacherClass(2, epochs=2, learning_rate=1e-12, batch_size=100)  # 100 and 60 examples
+    with torch.no_grad():
+        wanted = torch.stack([(pupil(x) - chunk).square().mean() for pupil, chunk in zip(pupils, chunks)])
+    for errors in method.training(pupils, chunks, x):
+        torch.testing.assert_close(errors.double(), wanted, rtol=1e-5, atol=0)
+    method = TeacherClass(2, epochs=1, learning_rate=1e-12, batch_size=160)
+    list(method.training(pupils, chunks, x))
+    for pupil, chunk in zip(pupils, chunks):
+        slope = 2 * (pupil(x) - chunk).mean(0) / chunk.shape[1]  # of the mean over examples and features
+        torch.testing.assert_close(pupil.bias.grad, slope.detach())
+
+
+def plain(shape, chunk, parameters):
+    return nn.Linear(shape[0], chunk).double()
+
+
+def test_negative_values_are_cut_where_the_teacher_has_none():
+    teacher = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).double()
+    options = {"student": plain, "epochs": 0, "head_epochs": 0}
+    assert TeacherClass(2, **options).compress(trained_teacher(), [problem()]).rectify
+    assert not TeacherClass(2, **options).compress(teacher, [problem()]).rectify
+
+
+def test_all_students_share_the_budget():
+    teacher = nn.Sequential(nn.Linear(6, 100), nn.ReLU(), nn.Linear(100, 20), nn.ReLU(), nn.Linear(20, 3))
+    size = sum(p.numel() for p in teacher.parameters())
+    for students in (1, 2, 4):
+        found = TeacherClass(students, budget=0.3, epochs=0, head_epochs=0).compress(teacher, [problem(torch.float32)])
+        assert 0.2 * size < sum(p.numel() for p in found.students.parameters()) <= 0.3 * size
+
+
+class Normed(nn.Module):
+    """Counts the batches that it has seen in training."""
+
+    def __init__(self, inputs, chunk):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(inputs), nn.Linear(inputs, chunk)
+
+    def forward(self, x):
+        return self.linear(self.norm(x))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_students_learn_with_the_head_only_when_asked(joint):
+    teacher, given = trained_teacher(torch.float32), [problem(torch.float32)]
+    options = {"student": lambda shape, chunk, _: Normed(shape[0], chunk), "epochs": 3, "joint": joint}
+    found = []
+    for head_epochs in (0, 4):
+        torch.manual_seed(0)
+        method = TeacherClass(2, head_epochs=head_epochs, batch_size=40, **options)
+        found.append(method.compress(teacher, given))
+    before, after = (torch.cat([s.linear.weight.flatten() for s in whole.students]) for whole in found)
+    assert torch.equal(before, after) != joint
+    assert [int(s.norm.num_batches_tracked) for s in found[1].students] == [12 + 16 * joint] * 2
+    assert all(p.requires_grad for p in found[1].students.parameters())
+
+
+def test_the_head_learns_on_what_dropout_leaves():
+    torch.manual_seed(0)
+    teacher = trained_teacher()
+    options = {"student": plain, "epochs": 1, "head_epochs": 1}
+    found = TeacherClass(2, dropout=1.0, **options).compress(teacher, [problem()])
+    assert torch.equal(found.head.weight, teacher[-1].weight)  # nothing is left to learn from
+    assert not torch.equal(found.head.bias, teacher[-1].bias)
+    assert torch.equal(found.train()(problem()[0]), found.head.bias.expand(160, -1))
+
+
+def test_chunks_of_each_split():
+    torch.manual_seed(0)
+    seen = torch.randn(50, 10).double() @ torch.randn(10, 10).double() + 3
+    chunks, basis, centre = cut(seen, 5, "overlapping")  # twice as long, each feature in two
+    assert [c.shape[1] for c in chunks] == [4] * 5
+    assert torch.equal(chunks[4], seen[:, [8, 9, 0, 1]])
+    places = [place % 10 for k in range(5) for place in range(2 * k, 2 * k + 4)]
+    assert torch.equal(basis, 0.5 * torch.eye(10).double()[places])
+    chunks, basis, _ = cut(seen, 3, "random")
+    assert [c.shape[1] for c in chunks] == [4, 3, 3]
+    assert not torch.equal(basis, torch.eye(10).double())
+    assert torch.equal(basis.sum(0), torch.ones(10).double())
+    chunks, _, centre = cut(seen, 3, "svd")
+    torch.testing.assert_close(centre, seen.mean(0))
+    joined = torch.cat(chunks, 1)
+    variance = joined.T @ joined / 50  # along principal axes: no correlation, most first
+    torch.testing.assert_close(variance, torch.diag(variance.diagonal()), rtol=0, atol=1e-9)
+    torch.testing.assert_close(variance.diagonal(), torch.linalg.eigvalsh(seen.T.cov(correction=0)).flip(0))
+    torch.testing.assert_close(joined.mean(0), torch.zeros(10).double(), rtol=0, atol=1e-9)
+
+
+def test_a_new_head_is_trained_on_frozen_students():
+    whole = TeacherClass(2, student=plain, epochs=1, head_epochs=1).compress(trained_teacher(), [problem()])
+    other = whole.new_head(7)
+    x = problem()[0]
+    assert other(x).shape == (160, 7)
+    assert torch.equal(other.representation(x), whole.representation(x))
+    assert {name.split(".")[0] for name, p in other.named_parameters() if p.requires_grad} == {"head"}
+    assert whole(x).shape == (160, 3)
+    assert all(p.requires_grad for p in whole.parameters())
+
+
 def test_errors_of_chunks_add_up_to_that_of_the_representation():
     known = record(trained_teacher(), [problem()]).representation
     chunks, basis, centre = cut(known, 4, "svd")
@@ -126,6 +229,23 @@ def test_the_judge_tells_real_from_fake_and_the_student_persuades_it():
     judge.persuaded(fake, real).backward()
     assert fake.grad.abs().sum() > 0
     assert all(p.requires_grad for p in judge.parameters())
+
+
+def test_a_step_of_the_judge_is_along_its_four_losses_and_leaves_the_student_alone():
+    torch.manual_seed(0)
+    judge, real, fake = Judge(4), torch.randn(8, 4), torch.randn(8, 4, requires_grad=True)
+    twin = copy.deepcopy(judge)
+    losses = []
+    for chunk, is_real in ((real, 1.0), (fake.detach(), 0.0)):
+        hidden = twin.body(chunk)
+        chance = twin.real(hidden).squeeze(1).sigmoid()
+        losses.append(-(is_real * chance.log() + (1 - is_real) * (1 - chance).log()).mean())
+        losses.append((twin.reconstruct(hidden) - real).square().mean())  # always the teacher's
+    sum(losses).backward()
+    teach([judge], torch.optim.SGD(judge.parameters(), 1.0), [fake], [real])
+    assert fake.grad is None
+    for after, before in zip(judge.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(after, before - before.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_without_its_verdict_the_judge_is_a_fixed_head_for_mean_squares():
