@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 import neurarium.compression
-from neurarium.compression import Compressor, account
+from neurarium.compression import Compressor, account, milliseconds
 from neurarium.data import Batches, Split
 from neurarium.lab import Metrics, Paper, RequestError, Run, Scatter, Study
 from neurarium.lab.registry import Entry
@@ -87,19 +86,15 @@ def train(settings: Settings, model: nn.Module, split: Split, loader: Batches) -
     fit(Backprop(model, loss_for(split)), loader, optimizer, epochs=epochs)
 
 
-def measure(model: nn.Module, example: Tensor, repetitions: int = 50) -> dict[str, float]:
+def measure(model: nn.Module, example: Tensor) -> dict[str, float]:
     """Weights that are not zero, bytes on disk, FLOPs, and the median milliseconds of one forward pass."""
     cost = account(model, example)
     model.eval()
-    times = []
     with torch.inference_mode():
-        for _ in range(repetitions):
-            start = time.perf_counter()
-            model(example)
-            times.append(time.perf_counter() - start)
+        taken = milliseconds(lambda: model(example))
     return {
         "nonzero": float(cost.nonzero), "bytes": float(cost.bytes), "flops": float(cost.flops),
-        "milliseconds": 1e3 * median(times), "parameters": float(cost.parameters),
+        "milliseconds": taken, "parameters": float(cost.parameters),
     }  # fmt: skip
 
 
