@@ -14,7 +14,7 @@ from neurarium.continual import (
     NearestMeanClassifier,
     StreamClassifier,
 )
-from neurarium.models import LogMelStatistics, TextHasher, feature_extractor
+from neurarium.models import LogMelStatistics, TableStandardizer, TextHasher, feature_extractor
 
 
 def items(count=30, seed=0):
@@ -197,6 +197,44 @@ def test_texts_with_the_same_words_are_close():
         hasher(["a", " "])
     with pytest.raises(ValueError, match="there is no extractor"):
         feature_extractor("speech")
+
+
+def test_columns_are_standardised_by_the_rows_seen_so_far():
+    rows = 3e9 + torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([1, 9, 1e5, 0])
+    table = TableStandardizer()
+    with pytest.raises(ValueError, match="no rows have been observed"):
+        table(rows)
+    for part in (rows[:1], rows[1:40], rows[40:]):
+        table.observe(part)
+        assert torch.equal(table(rows)[:, 3], torch.zeros(100))
+    wanted = (rows - rows.mean(0))[:, :3] / rows.std(0, correction=0)[:3]
+    assert torch.allclose(table(rows)[:, :3], wanted.float(), atol=1e-5)
+    with pytest.raises(ValueError, match="4 columns as before, not 2"):
+        table.observe(rows[:, :2])
+    with pytest.raises(ValueError, match="row 1 is not finite"):
+        table.observe(torch.tensor([[0.0] * 4, [math.nan] * 4]))
+    assert table.rows == 100
+
+
+def test_a_table_of_unequal_columns_is_learned_and_its_statistics_are_kept(tmp_path):
+    scale = torch.logspace(-3, 6, 12)
+    stream = StreamClassifier("table", ensemble(), cache=4)
+    for seed in range(3):
+        stream.partial_fit(items(seed=seed) * scale, LABELS)
+    table = TableStandardizer()
+    table.observe(torch.cat([items(seed=seed) * scale for seed in range(3)]))
+    later = items(seed=5) * scale
+    assert torch.allclose(stream.predict_scores(later), stream.learner.predict(table(later)), atol=1e-4)
+    stream.save(tmp_path / "stream.pt")
+    other = StreamClassifier("table", ensemble()).load(tmp_path / "stream.pt")
+    scores, copy = stream.predict_scores(later), stream.snapshot()
+    assert torch.equal(other.predict_scores(later), scores)
+    with pytest.raises(ValueError, match="30 items but 1 labels"):
+        stream.partial_fit(later, ["offer"])
+    assert torch.equal(stream.predict_scores(later), scores)  # nor did the refused batch move the columns
+    stream.partial_fit(later + 7, LABELS)
+    assert torch.equal(copy.predict_scores(later), scores)
+    assert not torch.equal(stream.predict_scores(later), scores)
 
 
 def test_a_tone_lights_up_its_band():

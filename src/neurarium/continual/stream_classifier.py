@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.continual.dee import DifferentiableEnsemble
 from neurarium.continual.strategy import Strategy
-from neurarium.models import FrozenEncoder, feature_extractor
+from neurarium.models import FrozenEncoder, TableStandardizer, feature_extractor
 
 
 class StreamClassifier:
@@ -25,8 +25,8 @@ class StreamClassifier:
     confidence and abstention, one file for all of it, and copies that serve while the original goes on learning.
 
     Args:
-        extractor: a name ("text-hash", "text-minilm", "audio-logmel", "vector"), a module, or a function from items to
-            [items, features].
+        extractor: a name ("text-hash", "text-minilm", "audio-logmel", "table", "vector"), a module, or a function from
+            items to [items, features]. "table" (`TableStandardizer`) standardises columns by the rows learned so far.
         learner: any `Strategy` on features; by default a `DifferentiableEnsemble` whose step follows the number of
             batches of each class. One with parameters to train gets a step of Adam per batch.
         cache: features of this many latest calls are kept, by content.
@@ -62,7 +62,8 @@ class StreamClassifier:
             ValueError: numbers that do not fit, features of another size than before, a label that is known under
                 another type ("1" and 1), or more classes than a learner of fixed size has. Nothing is learned then.
         """
-        z = self._features(items)
+        encoder = self._having_seen(items)
+        z = self._features(items, encoder)
         if len(labels) != len(z):
             raise ValueError(f"there are {len(z)} items but {len(labels)} labels")
         plain = [label.item() if isinstance(label, (Tensor, np.generic)) else label for label in labels]
@@ -82,7 +83,7 @@ class StreamClassifier:
             (cross_entropy(output, y) + self.learner.penalty()).backward()
             self._optimizer.step()
         self.learner.observe(z, y)
-        self.labels, self.features = list(known.values()), z.shape[1]
+        self.encoder, self.labels, self.features = encoder, list(known.values()), z.shape[1]
         return self
 
     def forget_class(self, label: Hashable) -> None:
@@ -105,7 +106,7 @@ class StreamClassifier:
         Raises:
             ValueError: nothing was learned, or the features do not fit.
         """
-        return self._scores(self._features(items))
+        return self._scores(self._features(items, self.encoder))
 
     def predict(self, items: Any, *, abstain_below: float = 0.0) -> list[Hashable | None]:
         """The label of each item; None where the learner's confidence is below ``abstain_below``.
@@ -113,7 +114,7 @@ class StreamClassifier:
         Raises:
             ValueError: abstention asked of a learner without ``confidence``.
         """
-        z = self._features(items)
+        z = self._features(items, self.encoder)
         best = self._scores(z).argmax(1).tolist()
         sure = [True] * len(best)
         if abstain_below > 0:
@@ -132,11 +133,13 @@ class StreamClassifier:
     # On disk
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Everything but the extractor in one file, written whole or not at all."""
+        """Learner, labels and a table's statistics in one file, written whole or not at all; no other extractor."""
+        table = self.encoder.encoder
         state = {
             "extractor": self.name, "features": self.features, "labels": self.labels,
             "learner": self.learner.state_dict(),
             "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
+            "table": table.state_dict() if isinstance(table, TableStandardizer) else None,
         }  # fmt: skip
         target = Path(path)
         beside = target.with_name(target.name + ".part")
@@ -153,6 +156,10 @@ class StreamClassifier:
         if state["extractor"] != self.name:
             raise ValueError(f"the file was made with extractor {state['extractor']!r}, not {self.name!r}")
         self.learner.load_state_dict(state["learner"])
+        if isinstance(self.encoder.encoder, TableStandardizer):
+            table = TableStandardizer()
+            table.load_state_dict(state["table"])
+            self.encoder = FrozenEncoder(table, cache=self.encoder.cache)
         if self._optimizer is not None and state["optimizer"] is not None:
             self._optimizer.load_state_dict(state["optimizer"])
         self.labels, self.features = list(state["labels"]), state["features"]
@@ -162,8 +169,16 @@ class StreamClassifier:
         """Bytes that are kept, whatever number of items was seen."""
         return sum(t.nbytes for t in self.learner.state_dict().values() if isinstance(t, Tensor))
 
-    def _features(self, items: Any) -> Tensor:
-        z = self.encoder(items)
+    def _having_seen(self, items: Any) -> FrozenEncoder:
+        """The extractor after these items: a changed copy, since the batch may be refused and snapshots share it."""
+        if not isinstance(self.encoder.encoder, TableStandardizer):
+            return self.encoder
+        table = copy.deepcopy(self.encoder.encoder)
+        table.observe(items)
+        return FrozenEncoder(table, cache=self.encoder.cache)
+
+    def _features(self, items: Any, encoder: FrozenEncoder) -> Tensor:
+        z = encoder(items)
         if self.features is not None and z.shape[1] != self.features:
             raise ValueError(f"the extractor gave {z.shape[1]} features, and {self.features} before")
         return z

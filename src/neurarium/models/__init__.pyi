@@ -16,6 +16,7 @@ from .editing import reset as reset
 from .editing import shrink as shrink
 from .feature_extractors import LogMelStatistics as LogMelStatistics
 from .feature_extractors import SentenceEncoder as SentenceEncoder
+from .feature_extractors import TableStandardizer as TableStandardizer
 from .feature_extractors import TextHasher as TextHasher
 from .feature_extractors import feature_extractor as feature_extractor
 from .forecaster import BoundForecaster as BoundForecaster

@@ -112,20 +112,81 @@ class SentenceEncoder:
 
 
 def as_vectors(x: Tensor) -> Tensor:
-    """Tables and images as they are, one vector each."""
+    """Features and images as they are, one vector each."""
     return x.flatten(1).float()
+
+
+class TableStandardizer:
+    """Columns of a table less their mean and over their deviation, of the rows that ``observe`` has seen so far.
+
+    A column that never varied gives 0. The mean and the sum of squared deviations are kept in double precision, so that
+    rows may come in any grouping and columns may be large beside their changes.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.mean = torch.zeros(0, dtype=torch.float64)
+        self.scatter = torch.zeros(0, dtype=torch.float64)
+
+    def observe(self, x: Tensor) -> None:
+        """Take rows into the statistics.
+
+        Args:
+            x: [rows, columns]; further dimensions count as columns.
+
+        Raises:
+            ValueError: no rows, another number of columns than before, or values that are not finite.
+        """
+        if not len(x):
+            raise ValueError("there are no rows to observe")
+        rows = x.flatten(1).double().cpu()
+        if self.rows and rows.shape[1] != len(self.mean):
+            raise ValueError(f"rows must have {len(self.mean)} columns as before, not {rows.shape[1]}")
+        if not bool(rows.isfinite().all()):
+            raise ValueError(f"row {int((~rows.isfinite().all(1)).nonzero()[0])} is not finite")
+        if not self.rows:
+            self.mean = self.scatter = rows.new_zeros(rows.shape[1])
+        total = self.rows + len(rows)
+        own = rows.mean(0)
+        apart = own - self.mean
+        self.scatter = self.scatter + (rows - own).square().sum(0) + apart.square() * self.rows * len(rows) / total
+        self.mean = self.mean + apart * len(rows) / total
+        self.rows = total
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[rows, columns], in single precision.
+
+        Raises:
+            ValueError: no row has been observed, or another number of columns.
+        """
+        if not self.rows:
+            raise ValueError("no rows have been observed yet")
+        rows = x.flatten(1).double()
+        if rows.shape[1] != len(self.mean):
+            raise ValueError(f"rows must have {len(self.mean)} columns as before, not {rows.shape[1]}")
+        mean, deviation = (t.to(rows.device) for t in (self.mean, (self.scatter / self.rows).sqrt()))
+        return ((rows - mean) / torch.where(deviation > 0, deviation, torch.inf)).float()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was observed."""
+        return {"rows": torch.tensor(self.rows), "mean": self.mean, "scatter": self.scatter}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Back to what `state_dict` gave."""
+        self.rows, self.mean, self.scatter = int(state["rows"]), state["mean"], state["scatter"]
 
 
 EXTRACTORS: dict[str, Callable[[], Callable[[Any], Tensor]]] = {
     "text-hash": TextHasher,
     "text-minilm": SentenceEncoder,
     "audio-logmel": LogMelStatistics,
+    "table": TableStandardizer,
     "vector": lambda: as_vectors,
 }
 
 
 def feature_extractor(name: str) -> Callable[[Any], Tensor]:
-    """A frozen extractor by name: "text-hash", "text-minilm", "audio-logmel" or "vector".
+    """An extractor by name: "text-hash", "text-minilm", "audio-logmel", "table" or "vector".
 
     Raises:
         ValueError: an unknown name; the message gives the nearest.
