@@ -27,8 +27,7 @@ class Stacked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
         each = torch.vmap(lambda own: functional_call(self.form, own, (x,)))(self.weights)
-        found = each.transpose(0, 1).flatten(1) @ self.whole.basis + self.whole.centre
-        return self.whole.head(found.relu())
+        return self.whole.head(self.whole.join(each.unbind()))
 
 
 def main() -> None:

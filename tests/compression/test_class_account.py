@@ -13,9 +13,9 @@ TEACHER = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 12), nn.ReLU(
 KNOWN = record(TEACHER, [(X, torch.arange(64) % 3)]).representation
 
 
-def made(students, split="contiguous", noise=0.0, rectify=True):
+def made(students, split="contiguous", noise=0.0, rectify=True, parts=None):
     """A class whose students give their chunks, each with noise of its own size."""
-    chunks, basis, centre = cut(KNOWN, students, split)
+    chunks, basis, centre = parts or cut(KNOWN, students, split)
     said = [c + noise * (k + 1) * torch.randn(c.shape) for k, c in enumerate(chunks)]
     return ClassOfStudents([Says(c) for c in said], basis, centre, TEACHER[-1], rectify=rectify).eval()
 
@@ -38,13 +38,22 @@ def test_the_account_is_the_count_by_hand():
     assert found.whole.parameters == 48 + 26 + 12 * 3 + 3
     assert found.teacher.flops == 2 * (6 * 20 + 20 * 12 + 12 * 3)
     assert [s.flops for s in found.students] == [2 * 48, 2 * (12 + 8)]
-    joining = 2 * (12 * 12 + 12 * 3)  # the basis, then the head
+    joining = 2 * 12 * 3  # only the head: contiguous chunks need no product
     assert found.whole.flops == 96 + 40 + joining
     assert found.parallel_flops == 96 + joining  # the cheaper student is done by then
     assert found.parameter_ratio == 113 / 431
     assert found.flop_ratio == pytest.approx((136 + joining) / 792)
     assert found.parallel_flop_ratio == pytest.approx((96 + joining) / 792)
-    assert "113 parameters (26.2% of the teacher's), at most 48 in a student; 496 FLOPs" in found.summary()
+    assert "113 parameters (26.2% of the teacher's), at most 48 in a student; 208 FLOPs" in found.summary()
+
+
+@pytest.mark.parametrize(("split", "products"), [("contiguous", 0), ("random", 0), ("overlapping", 24), ("svd", 12)])
+def test_chunks_that_are_only_put_in_order_cost_no_product(split, products):
+    whole = made(3, split)
+    found = whole.account(TEACHER, X[:1])
+    assert found.whole.flops == 2 * (64 * 12 * products + 64 * 12 * 3)  # its students answer for all 64 rows
+    kept = {name for name in whole.state_dict() if name in ("basis", "order")}
+    assert kept == {"basis" if products else "order"}
 
 
 def test_ratios_are_those_of_the_parts():
@@ -91,9 +100,10 @@ def test_each_number_is_the_r2_of_its_own_columns():
 @pytest.mark.parametrize("split", ["contiguous", "random", "svd"])
 @pytest.mark.parametrize("rectify", [True, False])
 def test_the_r2_of_the_whole_is_the_mean_over_chunks_weighted_by_their_variation(split, rectify):
-    whole = made(4, split, noise=0.1, rectify=rectify)
+    chunks, basis, centre = cut(KNOWN, 4, split)
+    whole = made(4, noise=0.1, rectify=rectify, parts=(chunks, basis, centre))
     fit = whole.chunk_fit(X, KNOWN)
-    seen = (KNOWN @ whole.basis.T).split(3, 1)  # along orthonormal axes
+    seen = (KNOWN @ basis.T).split(3, 1)  # along orthonormal axes
     spread = torch.stack([(c - c.mean(0)).square().sum() for c in seen])
     total = 1 - (whole.representation(X) - KNOWN).square().sum() / (KNOWN - KNOWN.mean(0)).square().sum()
     torch.testing.assert_close((fit * spread).sum() / spread.sum(), total.to(fit))

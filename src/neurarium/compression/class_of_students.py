@@ -19,15 +19,16 @@ class ClassOfStudents(nn.Module):
 
     Args:
         students: networks from an input to their chunk, [batch, chunk].
-        basis: [chunks, features]: maps the joined chunks to the representation (transposed identity for contiguous
-            chunks, a permutation, averages where chunks overlap, a rotation).
+        basis: [chunks, features]: maps the joined chunks to the representation (the identity for contiguous chunks, a
+            permutation, averages where chunks overlap, a rotation). Of the first two only the order is kept.
         centre: added to the representation, [features].
         head: linear layer on the representation; copied.
         rectify: the teacher's representation is that of a ReLU, so negative values are cut.
         dropout: of the representation, in training mode.
     """
 
-    basis: Tensor
+    basis: Tensor | None
+    order: Tensor  # where there is no basis
     centre: Tensor
     present: Tensor
 
@@ -43,7 +44,10 @@ class ClassOfStudents(nn.Module):
     ) -> None:
         super().__init__()
         self.students = nn.ModuleList(students)
-        self.register_buffer("basis", basis)
+        ones = basis == 1
+        only = bool(((basis == 0) | ones).all() and (ones.sum(0) == 1).all() and (ones.sum(1) == 1).all())
+        self.register_buffer("basis", None if only else basis)
+        self.register_buffer("order", ones.int().argmax(0) if only else None)
         self.register_buffer("centre", centre)
         self.register_buffer("present", torch.ones(len(students), dtype=torch.bool))
         self.rectify = rectify
@@ -56,8 +60,8 @@ class ClassOfStudents(nn.Module):
 
     def join(self, chunks: Sequence[Tensor]) -> Tensor:
         """The representation that the students' chunks [batch, chunk] make."""
-        heard = [chunk * self.present[i] for i, chunk in enumerate(chunks)]
-        found = torch.cat(heard, 1) @ self.basis + self.centre
+        heard = torch.cat([chunk * self.present[i] for i, chunk in enumerate(chunks)], 1)
+        found = (heard[:, self.order] if self.basis is None else heard @ self.basis) + self.centre
         return found.relu() if self.rectify else found
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,11 +118,17 @@ class ClassOfStudents(nn.Module):
         found = self.join(chunks)
         if representation.shape != found.shape:
             raise ValueError(f"representation must be {list(found.shape)}, not {list(representation.shape)}")
-        axes, sizes = normalize(self.basis, dim=1), [chunk.shape[1] for chunk in chunks]
-        errors = ((found - representation) @ axes.T).square().sum(0).split(sizes)
-        spreads = ((representation - representation.mean(0)) @ axes.T).square().sum(0).split(sizes)
+        sizes = [chunk.shape[1] for chunk in chunks]
+        errors = self._along_chunks(found - representation).square().sum(0).split(sizes)
+        spreads = self._along_chunks(representation - representation.mean(0)).square().sum(0).split(sizes)
         error, spread = (torch.stack([part.sum() for part in parts]) for parts in (errors, spreads))
         return (1 - error / spread).where(spread > 0, torch.nan)
+
+    def _along_chunks(self, vectors: Tensor) -> Tensor:
+        """Coordinates of vectors [batch, features] along the axes of all chunks, [batch, chunks]."""
+        if self.basis is None:
+            return vectors[:, self.order.argsort()]
+        return vectors @ normalize(self.basis, dim=1).T
 
     def new_head(self, out_features: int) -> ClassOfStudents:
         """The same students, frozen, under a fresh head for another task."""
