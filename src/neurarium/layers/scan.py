@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -38,12 +40,30 @@ def cumulative_sum_product(
         parallel = values.device.type != "cpu"
     if parallel:
         return _doubling(values, diagonals)
-    if torch.is_grad_enabled() and (values.requires_grad or diagonals.requires_grad):
+    return Accumulate.apply(values, diagonals)
+
+
+class Accumulate(torch.autograd.Function):
+    """The loop as one operation of the graph: its gradient is the same recurrence, the other way."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, diagonals: Tensor) -> Tensor:
         rows = list(values)
         for i in range(len(rows) - 2, -1, -1):
             rows[i] = torch.addcmul(rows[i], rows[i + 1], diagonals[i])
         return torch.stack(rows)
-    return accumulate_(values.clone(), diagonals)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1], output)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        diagonals, sums = ctx.saved_tensors
+        values = cumulative_sum_product(upstream.flip(0), diagonals.flip(0)).flip(0)
+        return values, (values[:-1] * sums[1:]).sum_to_size(diagonals.shape)
 
 
 def accumulate_(values: Tensor, diagonals: Tensor) -> Tensor:
