@@ -254,10 +254,10 @@ def test_the_score_is_the_distance_of_means_over_the_standard_deviation():
     with torch.no_grad():
         model[0].weight.copy_(torch.eye(3))
     # means of the task and of the rest, and the deviation of all four numbers of each unit
-    task = torch.tensor([[-1.0, 10.0, 6.0], [-1.0, -10.0, 7.0]])  # -1, 0, 6.5
-    other = torch.tensor([[1.0, -6.0, 6.0], [1.0, -14.0, 7.0]])  # 1, -10, 6.5
-    # 2 / 1 for unit 0; 10 / 9.2 for unit 1; 0 for unit 2, the largest output
-    order = [(1 / 3, [0]), (2 / 3, [0, 1])]
+    task = torch.tensor([[6.0, 10.0, -1.0], [8.0, -10.0, -1.0]])  # 7, 0, -1
+    other = torch.tensor([[8.0, -6.0, 1.0], [6.0, -14.0, 1.0]])  # 7, -10, 1
+    # 2 / 1 for unit 2; 10 / 9.2 for unit 1; 0 for unit 0, though its last batches differ
+    order = [(1 / 3, [2]), (2 / 3, [1, 2])]
     for fraction, chosen in order:
         for batches in (([task], [other]), ([task[:1], task[1:]], [other[:1], other[1:]])):
             assert activation_neurons(model, *batches, fraction=fraction)["0.weight"].tolist() == chosen
