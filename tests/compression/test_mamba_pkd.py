@@ -109,8 +109,11 @@ def test_on_labels_alone_the_teachers_answers_do_not_matter():
     found = []
     for model in (teacher(), nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3))):
         torch.manual_seed(7)
-        chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), alpha=1.0, epochs=2, min_gain=-9.0)
+        chain = ProgressiveDistillation(
+            linear, shares=(0.1, 0.1), alpha=1.0, epochs=3, min_gain=-9.0, learning_rate=0.02
+        )
         found.append(chain.compress(model, [(x, y)]))
+        assert len(found[-1].members) == 2
     assert torch.equal(found[0](x), found[1](x))
 
 
