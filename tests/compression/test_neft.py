@@ -254,8 +254,8 @@ def test_the_score_is_the_distance_of_means_over_the_standard_deviation():
     with torch.no_grad():
         model[0].weight.copy_(torch.eye(3))
     # means of the task and of the rest, and the deviation of all four numbers of each unit
-    task = torch.tensor([[6.0, 10.0, -1.0], [8.0, -10.0, -1.0]])  # 7, 0, -1
-    other = torch.tensor([[8.0, -6.0, 1.0], [6.0, -14.0, 1.0]])  # 7, -10, 1
+    task = torch.tensor([[6.0, 10.0, 99.0], [8.0, -10.0, 99.0]])  # 7, 0, 99
+    other = torch.tensor([[8.0, -6.0, 101.0], [6.0, -14.0, 101.0]])  # 7, -10, 101
     # 2 / 1 for unit 2; 10 / 9.2 for unit 1; 0 for unit 0, though its last batches differ
     order = [(1 / 3, [2]), (2 / 3, [1, 2])]
     for fraction, chosen in order:
@@ -289,10 +289,13 @@ def test_the_trial_is_short_and_leaves_no_trace():
         if steps is not None:
             train(model, [p for p in parameters if p.requires_grad], steps)
 
-    result, neurons = neft(base, trial_only, fraction=0.25, probe_steps=3, scope="layer")
-    assert lengths == [3, None]
-    assert largest_difference(result, base) == 0
-    assert set(neurons.table().values()) == {0.25}
+    for scope in ("global", "layer"):
+        result, neurons = neft(base, trial_only, fraction=0.25, probe_steps=3, scope=scope)
+        assert lengths == [3, None]
+        lengths.clear()
+        assert largest_difference(result, base) == 0
+        assert (set(neurons.table().values()) == {0.25}) == (scope == "layer")
+        assert neurons.fraction == 0.25
     assert [p.requires_grad for p in result.parameters()] == [p.requires_grad for p in base.parameters()]
 
 
