@@ -158,13 +158,16 @@ def test_a_teacher_that_always_says_the_commonest_class_is_at_chance():
 
 
 def test_the_better_of_both_stages_wins_and_each_has_its_rate():
-    n2n = N2N(1, 1, removal_rate=0.25, shrink_rate=0.5, epochs=1, students_per_iteration=2, clip_accuracy=True)
+    n2n = N2N(
+        1, 1, removal_rate=0.25, shrink_rate=0.5, epochs=1, students_per_iteration=2, clip_accuracy=True,
+        max_parameters=265,
+    )  # fmt: skip
     model = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 2))
     x = torch.randn(20, 1, 4, 4)
     answers = ask_teacher(model, [(x, model(x).argmax(1))])
     n2n.search(model, answers, answers)
     assert [s.reinforce.optimizer.param_groups[0]["lr"] for s in n2n.searches] == [0.25, 0.5]
-    assert all(s.clip_accuracy for s in n2n.searches)
+    assert all(s.clip_accuracy and s.max_parameters == 265 for s in n2n.searches)
     models = [nn.Linear(2, 2), nn.Linear(2, 2)]
     for rewards in ((0.7, 0.5), (0.2, 0.5)):
         for search, reward, small in zip(n2n.searches, rewards, models):
