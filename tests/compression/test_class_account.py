@@ -97,6 +97,17 @@ def test_each_number_is_the_r2_of_its_own_columns():
         assert r2 == pytest.approx(1 - float(error / ((KNOWN - KNOWN.mean(0))[:, part] ** 2).sum()), rel=1e-5)
 
 
+def test_chunks_that_overlap_are_each_judged_on_all_their_columns():
+    chunks, basis, centre = cut(KNOWN, 5, "overlapping")  # six features each; some are in two chunks, some in three
+    assert len(set(basis[basis > 0].tolist())) == 2
+    whole = made(5, noise=0.1, parts=(chunks, basis, centre))
+    found = whole.representation(X)
+    for r2, rows in zip(whole.chunk_fit(X, KNOWN).tolist(), basis.split(6)):
+        part = rows.argmax(1)
+        error = ((found - KNOWN)[:, part] ** 2).sum()
+        assert r2 == pytest.approx(1 - float(error / ((KNOWN - KNOWN.mean(0))[:, part] ** 2).sum()), rel=1e-4)
+
+
 @pytest.mark.parametrize("split", ["contiguous", "random", "svd"])
 @pytest.mark.parametrize("rectify", [True, False])
 def test_the_r2_of_the_whole_is_the_mean_over_chunks_weighted_by_their_variation(split, rectify):
