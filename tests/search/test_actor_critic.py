@@ -48,14 +48,14 @@ def test_a_value_sees_the_actions_before_it_and_no_later_one():
 
 
 def test_one_step_moves_the_policy_by_the_advantage_and_the_values_to_the_rewards():
-    log_probs = torch.zeros(2, 3, requires_grad=True, dtype=torch.float64)
+    log_probs = torch.full((2, 3), -0.7, requires_grad=True, dtype=torch.float64)
     values = torch.tensor([[0.5, 0.0, 0.25], [0.5, 1.0, 0.25]], requires_grad=True, dtype=torch.float64)
     learner = ActorCritic([log_probs], [values])
     learner.optimizer = torch.optim.SGD([log_probs, values], 1.0)
     before = values.detach().clone()
     error = torch.tensor([[1.0], [-1.0]], dtype=torch.float64) - before
     assert learner.update(log_probs, values, [1.0, -1.0]) == pytest.approx(float(error.square().mean()))
-    torch.testing.assert_close(log_probs.detach(), error / 2)  # 1/N (R - V) per step
+    torch.testing.assert_close(log_probs.detach(), error / 2 - 0.7)  # 1/N (R - V) per step
     torch.testing.assert_close(values.detach(), before + 2 * error / 6)
     with pytest.raises(ValueError, match="must be positive"):
         ActorCritic([log_probs], [values], lr=0)
