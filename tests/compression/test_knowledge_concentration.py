@@ -291,7 +291,7 @@ def test_weights_start_within_the_root_of_their_fan_in():
     torch.manual_seed(0)
     head = StructuredHead(100, (30, 20), (64, 25))
     for weight, fan_in in ((head.first, 100), (head.own, 64), (head.output, 25), (head.biases[0], 100)):
-        assert 0.9 / fan_in**0.5 < float(weight.abs().max()) <= 1 / fan_in**0.5
+        assert 0.9 / fan_in**0.5 < float(weight.detach().abs().max()) <= 1 / fan_in**0.5
 
 
 def test_a_head_takes_any_number_of_leading_dimensions():
