@@ -200,5 +200,5 @@ STUDY = Study(
         Bars("Images", metric="accuracy_images"),
         Bars("Sounds", metric="accuracy_sounds"),
     ],
-    seeds=(3, 4),
+    seeds=(3, 8),
 )  # fmt: skip
