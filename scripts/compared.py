@@ -95,8 +95,8 @@ def cell(found: dict[str, float] | None) -> str:
     """Mean ± half of the interval."""
     if found is None:
         return ""
-    half = (found["high"] - found["low"]) / 2 if found["n"] > 1 else 0.0
-    mean = found["mean"]
+    mean, half = found["mean"], (found["high"] - found["low"]) / 2 if found["n"] > 1 else 0.0
+    half = half if half > 1e-9 * abs(mean) else 0.0  # rounding
     if abs(mean) >= 1000:
         return f"{mean:,.0f}"
     return f"{mean:.3g} ± {half:.2g}" if half else f"{mean:.3g}"
