@@ -221,5 +221,5 @@ STUDY = Study(
         Bars("Accuracy when one student fails", metric="accuracy_without_one", arms=CLASSES),
         Scatter("Accuracy against share of the teacher's parameters", x="parameter_ratio", y="accuracy"),
     ],
-    seeds=(3, 4),
+    seeds=(3, 8),
 )  # fmt: skip
