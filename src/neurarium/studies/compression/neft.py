@@ -250,5 +250,5 @@ STUDY = Study(
         Curve("Training loss", x="step", y="train_loss"),
         Bars("Translations that are right to the last character", metric="exact_match"),
     ],
-    seeds=(3, 4),
+    seeds=(3, 8),
 )  # fmt: skip
