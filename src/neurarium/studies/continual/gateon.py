@@ -259,5 +259,5 @@ STUDY = Study(
             arms=("n-gateon", "p-gateon", "narrow", "narrow-noleak"),
         ),
     ],
-    seeds=(3, 4),
+    seeds=(3, 8),
 )  # fmt: skip
