@@ -233,5 +233,5 @@ STUDY = Study(
         Bars("Mean accuracy over the family", metric="mean_accuracy"),
         Bars("Seconds per epoch", metric="epoch_seconds"),
     ],
-    seeds=(3, 5),
+    seeds=(3, 12),
 )  # fmt: skip
