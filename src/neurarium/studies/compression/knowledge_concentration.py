@@ -253,5 +253,5 @@ STUDY = Study(
         Curve("The pace each vertical learns", x="epoch", y="factor", series="vertical", arms=("kd-self-paced",)),
         Scatter("Precision against parameters: the heads", x="parameters", y="map", arms=HEADS),
     ],
-    seeds=(3, 3),
+    seeds=(3, 8),
 )  # fmt: skip
