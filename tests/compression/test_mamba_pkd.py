@@ -58,15 +58,21 @@ def test_one_member_is_plain_distillation_bit_for_bit():
     assert torch.allclose(found(x), student(x), atol=1e-6)
 
 
-def test_the_second_member_learns_what_the_first_has_missed():
-    model, (x, y) = teacher(), blobs()
-    chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), epochs=2, held_out=0.25, batch_size=60, min_gain=-9.0)
+def compressed(chain, x, y):
+    """The chain, the teacher's answers, and the rows that members train on; draws go on as they do in the chain."""
+    model = teacher()
     torch.manual_seed(7)
     found = chain.compress(model, [(x, y)])
     torch.manual_seed(7)
     train = torch.randperm(240)[60:]
     with torch.no_grad():
-        said = model(x)
+        return found, model(x), train
+
+
+def test_the_second_member_learns_what_the_first_has_missed():
+    x, y = blobs()
+    chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), epochs=2, held_out=0.25, batch_size=60, min_gain=-9.0)
+    found, said, train = compressed(chain, x, y)
     group, weight = torch.zeros(240, 3), torch.ones(240)
     for eta in found.weights.tolist():
         student = nn.Linear(6, 3)
@@ -89,14 +95,9 @@ def test_the_second_member_learns_what_the_first_has_missed():
 
 
 def test_members_of_the_control_each_learn_from_the_teacher_alone():
-    model, (x, y) = teacher(), blobs()
+    x, y = blobs()
     chain = ProgressiveDistillation(linear, shares=(0.1, 0.1), progressive=False, epochs=2, held_out=0.25)
-    torch.manual_seed(7)
-    found = chain.compress(model, [(x, y)])
-    torch.manual_seed(7)
-    train = torch.randperm(240)[60:]
-    with torch.no_grad():
-        said = model(x)
+    found, said, train = compressed(chain, x, y)
     for member in found.members:
         student = nn.Linear(6, 3)
         chain._train(AnytimeEnsemble([student], [1.0], []), x[train], y[train], said[train], torch.zeros(180, 3),
