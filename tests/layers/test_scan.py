@@ -1,6 +1,6 @@
 import torch
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import grad, vmap
+from torch.func import grad, jvp, vmap
 
 from neurarium.layers import cumulative_sum_product
 
@@ -45,3 +45,14 @@ def test_a_gradient_for_each_example():
             own = grad(loss, (0, 1))(*(t[n] if p == 0 else t for t, p in zip(arguments, place, strict=True)))
             for batched, single in zip(mapped, own, strict=True):
                 torch.testing.assert_close(batched[n], single)
+
+
+def test_a_direction_forward():
+    values, diagonals = drawn(5, 3), drawn(4, 3)
+    ways = drawn(5, 3).cos(), drawn(4, 3).sin()
+    _, found = jvp(cumulative_sum_product, (values, diagonals), ways)
+    step = 1e-6
+    ahead, behind = (
+        cumulative_sum_product(values + sign * step * ways[0], diagonals + sign * step * ways[1]) for sign in (1, -1)
+    )
+    torch.testing.assert_close(found, (ahead - behind) / (2 * step), rtol=1e-7, atol=1e-8)

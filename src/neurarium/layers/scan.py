@@ -58,6 +58,12 @@ class Accumulate(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1], output)
+        ctx.save_for_forward(inputs[1], output)
+
+    @staticmethod
+    def jvp(ctx: Any, values: Tensor, diagonals: Tensor) -> Tensor:
+        factors, sums = ctx.saved_tensors
+        return cumulative_sum_product(torch.cat([values[:-1] + sums[1:] * diagonals, values[-1:]]), factors)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
