@@ -12,6 +12,7 @@ from .corruptions import corrupt as corrupt
 from .errors import DataError as DataError
 from .hebbian import diluted_patterns as diluted_patterns
 from .hebbian import noisy_examples as noisy_examples
+from .identity import identity as identity
 from .label_tree import LabelTree as LabelTree
 from .letters import printed_letters as printed_letters
 from .loading import load as load
