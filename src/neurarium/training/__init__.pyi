@@ -1,3 +1,6 @@
+from .batches import call as call
+from .batches import prediction as prediction
+from .batches import unpack as unpack
 from .distributed import all_reduce_gradients as all_reduce_gradients
 from .distributed import broadcast_state as broadcast_state
 from .loop import accuracy as accuracy
@@ -6,3 +9,5 @@ from .loop import fit as fit
 from .memory import live_bytes as live_bytes
 from .memory import peak_bytes as peak_bytes
 from .memory import saved_bytes as saved_bytes
+from .modes import evaluation as evaluation
+from .modes import training as training

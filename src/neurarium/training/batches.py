@@ -1,0 +1,97 @@
+"""Batches and outputs in the forms that loaders and models give them: pairs, triples, dictionaries, `ModelOutput`s.
+
+``x, y = unpack(batch)`` and ``call(model, x)`` are all that a method needs to work on plain tensors and on Hugging Face
+models and loaders alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+TARGETS = ("labels", "label", "targets", "target", "y")
+"""What the entry of a dictionary that holds the targets may be called, in the order in which they are looked for."""
+
+
+def unpack(batch: Any) -> tuple[Any, Any]:
+    """The inputs and the targets of a batch.
+
+    Args:
+        batch: one of
+
+            - a pair ``(x, y)``;
+            - a longer tuple or list, of which the first is the input, the second the target, and the rest (an index,
+              a task, a weight) is passed over. Several inputs go into one entry: ``((x1, x2), y)``;
+            - a dictionary, or a `BatchEncoding`, whose targets are called ``labels``, ``label``, ``targets``,
+              ``target`` or ``y``. The other entries are the inputs, as a dictionary; a single one called ``x``,
+              ``input`` or ``inputs`` stands for itself.
+
+    Returns:
+        ``(x, y)``; `call` gives such an ``x`` to a model.
+
+    Raises:
+        ValueError: the batch is none of these, or names no target.
+    """
+    if isinstance(batch, Mapping):
+        name = next((name for name in TARGETS if name in batch), None)
+        inputs = {key: value for key, value in batch.items() if key != name}
+        if name is None or not inputs:
+            raise ValueError(
+                f"a batch with the entries {', '.join(map(repr, batch))} must have inputs and a target, "
+                f"called {', '.join(map(repr, TARGETS[:-1]))} or {TARGETS[-1]!r}"
+            )
+        alone = len(inputs) == 1 and next(iter(inputs)) in ("x", "input", "inputs")
+        return (next(iter(inputs.values())) if alone else inputs), batch[name]
+    if isinstance(batch, tuple | list) and len(batch) >= 2:
+        return batch[0], batch[1]
+    what = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, tuple | list) else "")
+    raise ValueError(f"a loader must give batches (x, y) or dictionaries with 'labels', not {what}")
+
+
+def call(model: nn.Module, x: Any) -> Tensor:
+    """The model's prediction as one tensor.
+
+    A dictionary is given as keyword arguments where ``model.forward`` takes them by these names, a tuple or list as
+    positional ones where it takes so many; else ``x`` is given as it is, so that a learning rule or a model that takes
+    a dictionary gets it whole.
+
+    Raises:
+        ValueError: the model's output holds no prediction (see `prediction`).
+    """
+    if isinstance(x, Mapping) and _takes(model, **x):
+        return prediction(model(**x))
+    if isinstance(x, tuple | list) and _takes(model, *x):
+        return prediction(model(*x))
+    return prediction(model(x))
+
+
+def prediction(output: Any) -> Tensor:
+    """The tensor of predictions in a model's output.
+
+    Args:
+        output: a tensor; an object or dictionary with ``logits`` (a `ModelOutput`); or a tuple whose first is the
+            prediction.
+
+    Raises:
+        ValueError: it is none of these; the message names what the output holds.
+    """
+    if isinstance(output, Tensor):
+        return output
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if found is None and isinstance(output, tuple | list) and output:
+        found = output[0]
+    if isinstance(found, Tensor):
+        return found
+    holds = f" with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
+    raise ValueError(f"the model must return a tensor or an output with logits, not a {type(output).__name__}{holds}")
+
+
+def _takes(model: nn.Module, *args: Any, **kwargs: Any) -> bool:
+    try:
+        inspect.signature(model.forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
