@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neurarium.lab.claims import Verdict
+from neurarium.lab.fingerprint import fingerprint
 from neurarium.lab.registry import Entry, entries
 from neurarium.lab.runner import Finding
 from neurarium.lab.trial import finite
@@ -101,6 +102,13 @@ def saved(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
+def is_stale(result: Mapping[str, Any], entry: Entry) -> bool:
+    """Whether a definition that the study's trial reaches has changed since the result was saved."""
+    return bool(result["fingerprint"] != fingerprint([entry.path]))
+
+
+STALE = "The code has changed since: `neurarium run {slug} --save` measures it again."
+"""What a page says below a result that `is_stale`."""
 VERDICTS = ("reproduced", "undecided", "not reproduced")
 
 
@@ -117,18 +125,17 @@ def overall(claims: list[Mapping[str, Any]]) -> str:
 def overview_table(results: Mapping[str, Mapping[str, Any]], known: Mapping[str, Entry] | None = None) -> str:
     """The README's table: a row per paper with its verdicts and cost."""
     rows = ["| study | paper | claims | core-seconds |", "|---|---|---|---|"]
-    for slug in known if known is not None else entries():
+    for slug, entry in (known if known is not None else entries()).items():
         if slug in results:
             r = results[slug]
             title = f"[{r['title']}](https://arxiv.org/abs/{r['arxiv']}) ({r['year']})" if r["arxiv"] else r["title"]
-            rows.append(
-                f"| [`{slug}`](docs/papers/{slug}.md) | {title} | {overall(r['claims'])} | {r['cpu_seconds']:.0f} |"
-            )
+            found = overall(r["claims"]) + (" (of earlier code)" if is_stale(r, entry) else "")
+            rows.append(f"| [`{slug}`](docs/papers/{slug}.md) | {title} | {found} | {r['cpu_seconds']:.0f} |")
     return "\n".join(rows)
 
 
-def verdict_table(result: Mapping[str, Any]) -> str:
-    """A paper's table: a row per claim with its interval and verdict."""
+def verdict_table(result: Mapping[str, Any], stale: bool = False) -> str:
+    """A paper's table: a row per claim with its interval and verdict, and how, where and of which code it was found."""
     rows = ["| claim | paper | test | measured (95 % interval) | seeds | verdict |", "|---|---|---|---|---|---|"]
     for c in result["claims"]:
         found = "–" if c["estimate"] is None else f"{c['estimate']:.3g} [{_limit(c['low'])}, {_limit(c['high'])}]"
@@ -141,6 +148,7 @@ def verdict_table(result: Mapping[str, Any]) -> str:
     machine = f"{env.get('processor', '')}, {env.get('cores', '?')} cores, torch {env.get('torch', '?')}"
     rows.append(
         f"\nScale `{result['scale']}`, {result['cpu_seconds']:.0f} core-seconds on {machine}, {result['date']}.{scope}"
+        + (" " + STALE.format(slug=result["study"]) if stale else "")
     )
     return "\n".join(rows)
 
@@ -164,6 +172,8 @@ def documents(root: Path) -> dict[Path, str]:
     """Every page with generated tables, as it should read: the README and the papers' pages."""
     results = saved(root / "results")
     pages = {root / "README.md": {"overview": overview_table(results)}}
+    known = entries()
     for slug, result in results.items():
-        pages[root / "docs" / "papers" / f"{slug}.md"] = {"verdicts": verdict_table(result)}
+        stale = slug in known and is_stale(result, known[slug])
+        pages[root / "docs" / "papers" / f"{slug}.md"] = {"verdicts": verdict_table(result, stale)}
     return {path: refresh(path.read_text(encoding="utf-8"), t) for path, t in pages.items() if path.exists()}
