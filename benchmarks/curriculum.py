@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from neurarium.learning.curriculum import weighted_sample
+from neurarium.learning.schedule._curriculum import weighted_sample
 
 REPETITIONS = 5
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.models import CausalTransformer, NiNo, neural_graph
-from neurarium.models.nino import EdgeModulatedMessages
+from neurarium.models.weights._nino import EdgeModulatedMessages
 from neurarium.training import peak_bytes
 
 PERIOD, BATCH, LENGTH, REPETITIONS = 1000, 16, 64, 3

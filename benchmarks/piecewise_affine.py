@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neurarium.layers import pam
-from neurarium.layers.pam.sums import TILE
+from neurarium.layers.pam._sums import TILE
 
 SHAPES = ((1, 960, 32, 64), (1, 960, 64, 32), (1, 32, 960, 64), (240, 16, 16, 16), (1, 256, 256, 256))
 

@@ -19,7 +19,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from neurarium.continual import ApproximateIndex, VectorStore, VisualMemory
-from neurarium.probes.neighbours import nearest, unit
+from neurarium.probes.neighbours._neighbours import nearest, unit
 
 FEATURES, QUERIES, K, REPETITIONS = 128, 256, 10, 5
 EFFORTS = (2, 4, 8, 16)

@@ -1,4 +1,4 @@
-"""Compute the tables of `neurarium.layers.few_bit` anew: python scripts/few_bit_tables.py"""
+"""Compute the tables of `neurarium.layers.low_bit._few_bit` anew: python scripts/few_bit_tables.py"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 import neurarium.layers
 from neurarium.layers import optimal_derivative
-from neurarium.layers.few_bit import STANDARD
+from neurarium.layers.low_bit._few_bit import STANDARD
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ def test_show_tells_what_and_where(cli):
     code, out, _ = cli("show", "ewc", "--json")
     content = json.loads(out)
     assert code == 0
-    assert "neurarium/continual/ewc.py" in content["components"]
+    assert "neurarium/continual/regularization/_ewc.py" in content["components"]
     assert content["claims"]
     assert "Kirkpatrick" in cli("show", "ewc")[1]
 

@@ -9,4 +9,4 @@ import torch._dynamo  # noqa: F401
 
 import neurarium.data.arrays
 import neurarium.lab.trial
-import neurarium.training.loop  # noqa: F401
+import neurarium.training._loop  # noqa: F401

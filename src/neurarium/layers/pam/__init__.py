@@ -11,7 +11,7 @@ Forward and backward passes are bit-exact emulations on ordinary hardware. They 
 for speed.
 """
 
-from neurarium.layers.pam.composite import (
+from neurarium.layers.pam._composite import (
     attention,
     batch_norm,
     cross_entropy,
@@ -22,8 +22,8 @@ from neurarium.layers.pam.composite import (
     mean,
     softmax,
 )  # fmt: skip
-from neurarium.layers.pam.elementary import div, exp, exp2, log, log2, mul, pow, sqrt
-from neurarium.layers.pam.sums import conv2d, linear, matmul
+from neurarium.layers.pam._elementary import div, exp, exp2, log, log2, mul, pow, sqrt
+from neurarium.layers.pam._sums import conv2d, linear, matmul
 
 __all__ = [
     "attention", "batch_norm", "conv2d", "cross_entropy", "div", "dropout", "exp", "exp2", "gelu", "layer_norm",

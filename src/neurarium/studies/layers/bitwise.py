@@ -33,7 +33,7 @@ from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Stud
 from neurarium.layers import bit_layers, bitwise, to_integers
 from neurarium.learning import Backprop
 from neurarium.probes import bit_report
-from neurarium.probes.bits import planes
+from neurarium.probes.weights._bits import planes
 from neurarium.training import evaluate, fit
 
 

@@ -40,7 +40,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.data import Arrays, Batches, load
 from neurarium.lab import Bars, Claim, Curve, Metrics, Paper, Run, Study, difference, value
 from neurarium.learning import Backprop, HighwayBackprop, LearningRule
-from neurarium.learning.rule import Loss
+from neurarium.learning._rule import Loss
 from neurarium.probes import path_spectrum
 from neurarium.studies.layers.rezero import prose
 from neurarium.studies.learning._highway_networks import Reader, residual_mlp, speedups, token_loss, transformer

@@ -45,7 +45,7 @@ from neurarium.data import Batches, Split, Trajectory, TrajectoryDataset, future
 from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Study, all_of, difference, value
 from neurarium.learning import Forecast, LinearNowcast, Nowcaster, Predictor, fit_forecaster
 from neurarium.models import BoundForecaster, CausalTransformer, NiNo, WeightNowcast, load_released, neural_graph
-from neurarium.models.nino import BoundNiNo
+from neurarium.models.weights._nino import BoundNiNo
 from neurarium.studies.learning._nowcast_tasks import (
     TASKS,
     WIDTHS,

@@ -1,0 +1,1 @@
+"""Fine-tuning a small part of a large network."""

@@ -1,0 +1,1 @@
+"""Fewer bits: in activations kept, and data in spare bits."""

@@ -1,0 +1,1 @@
+"""One set of weights that holds networks of many sizes."""

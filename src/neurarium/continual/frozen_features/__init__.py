@@ -1,0 +1,1 @@
+"""Classifiers that grow on features which do not change."""

@@ -1,0 +1,1 @@
+"""Strategies that give each context a part of the network."""

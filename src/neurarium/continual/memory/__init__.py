@@ -1,0 +1,1 @@
+"""Remembered embeddings, on disk or in memory, and their neighbours."""

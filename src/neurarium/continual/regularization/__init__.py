@@ -1,0 +1,1 @@
+"""Strategies that hold back weights which earlier tasks rely on."""

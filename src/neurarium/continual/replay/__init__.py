@@ -1,0 +1,1 @@
+"""Strategies that keep some old examples."""

@@ -1,0 +1,1 @@
+"""Units whose activation function is learned."""

@@ -1,0 +1,1 @@
+"""Denoisers of labels, and their noise schedules."""

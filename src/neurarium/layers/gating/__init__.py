@@ -1,0 +1,1 @@
+"""Gates and gains that depend on the task or the context."""

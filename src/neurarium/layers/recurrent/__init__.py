@@ -1,0 +1,1 @@
+"""Recurrences: state spaces, scans, recurrent units."""

@@ -1,0 +1,1 @@
+"""Residual blocks and their scaled branches."""

@@ -1,0 +1,1 @@
+"""Layers that keep, multiply and train a part of their connections."""

@@ -1,0 +1,1 @@
+"""Networks grown by gradient boosting."""

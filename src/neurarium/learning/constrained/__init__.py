@@ -1,0 +1,1 @@
+"""Training under constraints on the parameters."""

@@ -1,0 +1,1 @@
+"""Hebbian learning, and the associative memories that it makes."""

@@ -1,0 +1,1 @@
+"""Backpropagation in a few parallel rounds along a residual path."""

@@ -1,0 +1,1 @@
+"""Rules that give every block of a network a loss of its own."""

@@ -1,0 +1,1 @@
+"""Forecasting where training is going, and jumping there."""

@@ -1,0 +1,1 @@
+"""Changing a network that exists: units and blocks taken out."""

@@ -1,0 +1,1 @@
+"""Frozen features of networks and of recipes that need none."""

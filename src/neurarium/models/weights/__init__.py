@@ -1,0 +1,1 @@
+"""Networks over the weights of networks."""

@@ -1,0 +1,1 @@
+"""Penalties and bounds on parameters."""

@@ -1,0 +1,1 @@
+"""What a network says of concepts, classes and groups."""

@@ -1,0 +1,1 @@
+"""The Fisher information and what it says of single weights."""

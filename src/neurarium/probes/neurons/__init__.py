@@ -1,0 +1,1 @@
+"""Single neurons: which changed, what they say."""

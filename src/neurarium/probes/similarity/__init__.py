@@ -1,0 +1,1 @@
+"""How alike two networks, or two representations, are."""

@@ -1,0 +1,1 @@
+"""How fast a network can learn, and how fast it does."""

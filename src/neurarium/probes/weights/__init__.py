@@ -1,0 +1,1 @@
+"""The weights themselves: their bits, their graph."""

@@ -1,0 +1,1 @@
+"""Searches by recurrent policies that are rewarded."""

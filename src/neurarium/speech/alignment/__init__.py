@@ -1,0 +1,1 @@
+"""Alignments of a target along the frames: graphs, sums and best paths."""

@@ -1,0 +1,1 @@
+"""Statistical mechanics of Hebbian networks."""

@@ -1,0 +1,1 @@
+"""Online learning from a teacher, exactly."""
