@@ -44,7 +44,7 @@ class LowRankFineTuning:
         model: any module with linear layers.
         rank: of each term; None for the largest with which at most ``budget`` numbers are trained.
         alpha: scale of the term; twice the rank by default.
-        modules: whose linear maps, as in `neurarium.layers._linear_maps`; the blocks by default.
+        modules: whose linear maps, as in `neurarium.layers.linear_maps`; the blocks by default.
         budget: trainable numbers to stay within where ``rank`` is None.
         generator: of the starting values.
 

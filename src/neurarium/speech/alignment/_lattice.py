@@ -4,7 +4,7 @@ An `AlignmentGraph` holds, for every utterance of a batch, the states that emit 
 between them. An alignment is a walk of one state a frame; its score adds the frame scores of the emitted labels and the
 weights of the arcs. `full_sum` is minus the log of the summed exponential scores (on CTC's graph the CTC loss),
 `occupation` the share of that mass that emits a label in a frame (the soft, Baum-Welch alignment). `viterbi` and
-`sample` are in `neurarium.speech.alignment._paths`, exact counts in `neurarium.speech.alignment._counting`.
+`sample` are in ``_paths``, exact counts in ``_counting``.
 
 Arcs are kept by how far they lead: one band of weights for each difference of state numbers. A step in time is then a
 few shifted adds over all utterances and states at once; CTC has three bands. The pass from the end is the pass from the

@@ -1,6 +1,6 @@
 """Replica-symmetric theory of Hebbian networks of any order: in which state a network at load alpha settles.
 
-Network, normalisation and words are those of `neurarium.learning.HebbianMemory` and of the signal-to-noise theory beside it.
+The network, the normalisation and the words are those of `neurarium.learning.HebbianMemory`.
 Agliari et al. (2023), Physica A 626 and 627; for pairs Amit, Gutfreund and Sompolinsky (1985).
 """
 
