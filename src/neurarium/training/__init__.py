@@ -1,4 +1,8 @@
-"""A small training loop, evaluation and the all-reduce; studies use them, nobody has to."""
+"""The ground: a small training loop, and what every room does to somebody's network.
+
+Batches in the forms that loaders give them, modes and states put back, modules chosen by name, the graph behind a
+tensor, the all-reduce, bytes.
+"""
 
 import lazy_loader
 

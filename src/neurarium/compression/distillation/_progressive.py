@@ -26,7 +26,7 @@ def mamba_student(share: float, example: Tensor, num_classes: int, teacher_flops
     ladder = mamba_ladder(
         teacher_flops, [share], image_size=side, patch=patch, channels=channels, num_classes=num_classes
     )
-    return ladder[0]
+    return ladder[0].to(example.device)
 
 
 def plain_student(share: float, example: Tensor, num_classes: int, teacher_flops: int) -> nn.Module:
@@ -37,7 +37,7 @@ def plain_student(share: float, example: Tensor, num_classes: int, teacher_flops
     while low <= high:  # by parameters; operations grow with them
         middle = (low + high) // 2
         try:
-            student = small_student(shape, num_classes, middle)
+            student = small_student(shape, num_classes, middle).to(example.device)
         except ValueError:
             low = middle + 1
             continue

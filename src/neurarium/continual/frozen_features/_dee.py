@@ -183,6 +183,8 @@ class DifferentiableEnsemble(Strategy):
             self.moments = z.new_zeros(2, self.num_experts, features)
             self.mean = z.new_zeros(features)
             self.weight = z.new_empty(self.num_experts, 0, features)
+            for name in ("key_steps", "seen", "batches", "routed"):
+                setattr(self, name, getattr(self, name).to(z.device))
         new = high + 1 - self.weight.shape[1]
         if new > 0:
             rows, offsets = self._fresh(z, new)

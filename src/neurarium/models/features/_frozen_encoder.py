@@ -71,7 +71,7 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Any) -> Float[Tensor, "batch features"]:
-        """Features of inputs: a tensor, or a sequence that can be sliced.
+        """Features of inputs: a tensor, or a sequence that can be sliced; on the device of the encoder's parameters.
 
         Raises:
             ValueError: there are no inputs, or the output cannot be pooled.
@@ -104,6 +104,9 @@ class FrozenEncoder(nn.Module):
         if not isinstance(self.encoder, nn.Module) or hasattr(self.encoder, "encode"):
             function = getattr(self.encoder, "encode", self.encoder)
             return torch.as_tensor(function(x))
+        device = next((tensor.device for tensor in self.encoder.parameters()), None)
+        if isinstance(x, Tensor) and device is not None:
+            x = x.to(device)
         if self.layer is None:
             return self.encoder(x)
         found: list[Tensor] = []

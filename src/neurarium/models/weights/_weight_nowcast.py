@@ -96,8 +96,9 @@ class BoundWeightNowcast(BoundForecaster):
         return torch.cat([self._part(values, kinds, k) for values, kinds in parts], dim=1)
 
     def _part(self, values: Tensor, kinds: Tensor, k: int | None) -> Tensor:
+        kinds = kinds.to(values.device)
         if self.network.plus:
-            future = values[..., -1:] + self.network(values, kinds.to(values.device))
+            future = values[..., -1:] + self.network(values, kinds)
             return future if k is None else future[..., k - 1]
         steps = []
         for _ in range(k or self.horizon):

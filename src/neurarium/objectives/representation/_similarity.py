@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,8 @@ def full_precision(similarity: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(similarity)
     def call(x: Tensor, y: Tensor, **options: Any) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        known = torch.amp.is_autocast_available(x.device.type)  # not by every device that torch can have
+        with torch.autocast(x.device.type, enabled=False) if known else contextlib.nullcontext():
             return similarity(x, y, **options)
 
     return call

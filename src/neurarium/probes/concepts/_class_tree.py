@@ -101,7 +101,7 @@ def prototype_tree(prototypes: Mapping[str, Tensor], names: Mapping[str, Sequenc
     points = torch.cat([p.detach().double() for p in prototypes.values()])
     points = torch.cat([torch.zeros_like(points[:1]), points])
     distances = torch.cdist(points, points)
-    nearest, link = distances[0].clone(), torch.zeros(len(points), dtype=torch.long)
+    nearest, link = distances[0].clone(), torch.zeros(len(points), dtype=torch.long, device=points.device)
     nearest[0] = torch.inf
     edges = set()
     for _ in range(len(points) - 1):  # Prim's algorithm

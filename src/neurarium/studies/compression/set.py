@@ -174,19 +174,19 @@ def machine(settings: Settings, images: Arrays, run: Run) -> Metrics:
     generator = torch.Generator().manual_seed(run.seed)
     density = 1.0 if settings.method == "dense" else settings.density
     rbm = RBM(784, settings.width, density=density, generator=generator).to(run.device)
-    x = (images.x.flatten(1) > 127).float().to(run.device)
+    binary = Arrays((images.x.flatten(1) > 127).float(), images.y).to(run.device)
     optimizer = torch.optim.SGD(rbm.parameters(), settings.lr)
     evolution = SparseEvolution(rbm, optimizer, generator=generator) if settings.method == "set" else None
     error = trained = 0.0
     for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
-        for v, _ in Batches(Arrays(x, images.y), settings.batch_size, shuffle=True, seed=run.seed + 1000 * epoch):
+        for v, _ in Batches(binary, settings.batch_size, shuffle=True, seed=run.seed + 1000 * epoch):
             optimizer.zero_grad()
             rbm.assign_credit(v, generator=generator)
             optimizer.step()
-        trained = reconstruction_error(rbm, x)
+        trained = reconstruction_error(rbm, binary.x)
         if evolution is not None:
             evolution.evolve(last=epoch == settings.epochs)
-        error = reconstruction_error(rbm, x)
+        error = reconstruction_error(rbm, binary.x)
         run.record(epoch=epoch, reconstruction_error=error)
     return {"reconstruction_error": error, "error_before_removal": trained}
 

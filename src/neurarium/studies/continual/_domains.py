@@ -79,7 +79,7 @@ def images(train: int, test: int, run: Run, letters: int, epochs: int) -> Split:
     pre_train(body, printed_letters(letters, 0, seed=run.seed), epochs, run)
     projection = nn.Linear(1024, 512, bias=False)
     nn.init.normal_(projection.weight, std=2 / 1024**0.5)
-    encoder = FrozenEncoder(nn.Sequential(*body, projection, nn.Tanh()))
+    encoder = FrozenEncoder(nn.Sequential(*body, projection, nn.Tanh()).to(run.device))
     return encoder.encode(digit_images("mnist-small", 10 * train, max(10 * test, 200), run.seed))
 
 

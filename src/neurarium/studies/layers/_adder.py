@@ -73,8 +73,9 @@ def adder_(model: nn.Module) -> nn.Module:
     """Put adder layers into torch's transformer layers, in place."""
     for layer in model.modules():
         if isinstance(layer, nn.TransformerEncoderLayer):
-            layer.self_attn = AdderAttention(layer.self_attn.embed_dim, layer.self_attn.num_heads)  # type: ignore[assignment]
-            layer.linear1 = AdderLinear(layer.linear1.in_features, layer.linear1.out_features)
-            layer.linear2 = AdderLinear(layer.linear2.in_features, layer.linear2.out_features)
+            device = layer.linear1.weight.device
+            layer.self_attn = AdderAttention(layer.self_attn.embed_dim, layer.self_attn.num_heads).to(device)  # type: ignore[assignment]
+            layer.linear1 = AdderLinear(layer.linear1.in_features, layer.linear1.out_features, device=device)
+            layer.linear2 = AdderLinear(layer.linear2.in_features, layer.linear2.out_features, device=device)
             layer.activation_relu_or_gelu = 0  # no fast path around them
     return model

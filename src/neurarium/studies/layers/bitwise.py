@@ -120,10 +120,10 @@ def make_payload(settings: Settings, run: Run, model: nn.Module, train: Arrays) 
     if settings.payload == "noise":
         return np.random.default_rng(run.seed).bytes(size)
     torch.manual_seed(run.seed + 1000)
-    other = network(settings, train)
+    other = network(settings, train).to(run.device)
     loader = Batches(train, settings.batch_size, shuffle=True, seed=run.seed)
     fit(Backprop(other, cross_entropy), loader, torch.optim.Adam(other.parameters(), 1e-3))
-    floats = b"".join(p.detach().numpy().tobytes() for p in other.parameters())
+    floats = b"".join(p.detach().cpu().numpy().tobytes() for p in other.parameters())
     torch.manual_seed(run.seed)
     return (floats * (size // len(floats) + 1))[:size]
 
@@ -132,7 +132,7 @@ def look_into(settings: Settings, run: Run, model: nn.Module, before: dict[str, 
     """Zeros, flips by plane over the whole training, and how the integer weights are spread."""
     report = bit_report(model, before)
     whole = torch.cat([values.flatten() for values, _ in to_integers(model).values()]).double()
-    counts, edges = np.histogram(whole.numpy() / 2 ** max(0, settings.bits - 1), bins=33, range=(-1, 1))
+    counts, edges = np.histogram(whole.cpu().numpy() / 2 ** max(0, settings.bits - 1), bins=33, range=(-1, 1))
     for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True):
         run.record(weight=(left + right) / 2, share=count / len(whole))
     flips = [sum(rates) / len(rates) for rates in zip(*report.flips.values(), strict=True)]

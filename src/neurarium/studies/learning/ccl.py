@@ -97,8 +97,9 @@ def prepare(name: str, settings: Settings, run: Run) -> tuple[Arrays, Arrays]:
     if name == "noisy":
         generator = torch.Generator().manual_seed(run.seed)
         wrong = torch.rand(len(train), generator=generator) < settings.noise
-        other = (train.y + torch.randint(1, 10, train.y.shape, generator=generator)) % 10
-        train = Arrays(train.x, torch.where(wrong, other, train.y))
+        labels = train.y.cpu()
+        other = (labels + torch.randint(1, 10, labels.shape, generator=generator)) % 10
+        train = Arrays(train.x, torch.where(wrong, other, labels).to(run.device))
     return train, validation
 
 

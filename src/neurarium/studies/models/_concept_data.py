@@ -35,6 +35,11 @@ class Task:
     test_x: Tensor
     test_labels: Labels
 
+    def to(self, device: str) -> Task:
+        """The same task on a device."""
+        here, there = ({name: y.to(device) for name, y in part.items()} for part in (self.labels, self.test_labels))
+        return Task(self.x.to(device), here, self.test_x.to(device), there)
+
 
 def digits(sizes: Sizes, seed: int) -> tuple[Arrays, Arrays]:
     """Flat images in 0..1, drawn for this seed."""

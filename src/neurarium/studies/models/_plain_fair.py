@@ -42,7 +42,8 @@ def fit_plain(settings: Training, task: Task, run: Run) -> tuple[Tensor, Tensor]
     reader = nn.Sequential(GradientReversal(settings.adversary), *plain_mlp(settings.latent_dim, 2, width=64, depth=1))
     model = nn.ModuleList([encoder, head, reader]).to(run.device)
     optimizer = torch.optim.Adam(model.parameters(), settings.lr)
-    batches = Batches(Arrays(task.x, torch.arange(len(task.x))), settings.batch_size, shuffle=True, seed=run.seed)
+    rows = torch.arange(len(task.x), device=task.x.device)
+    batches = Batches(Arrays(task.x, rows), settings.batch_size, shuffle=True, seed=run.seed)
     for _ in run.track(range(settings.epochs), "epochs"):
         for x, rows in batches:
             optimizer.zero_grad()

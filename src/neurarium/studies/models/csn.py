@@ -81,7 +81,7 @@ WEIGHTS = {
 
 def trial(settings: Settings, run: Run) -> Metrics:
     """Train one arm on its task and measure accuracy, fairness or hierarchy."""
-    task = TASKS[settings.task](settings, run.seed)
+    task = TASKS[settings.task](settings, run.seed).to(run.device)
     if settings.method in ("mlp", "adversarial"):
         return fairness(*fit_plain(settings, task, run), task)
     model = concept_network(settings, task).to(run.device)
@@ -120,7 +120,8 @@ def concept_network(settings: Settings, task: Task) -> ConceptSubspaceNetwork:
 def train(model: ConceptSubspaceNetwork, settings: Settings, task: Task, run: Run) -> None:
     """Minimise the network's loss; batches carry the row numbers, so that every concept finds its labels."""
     optimizer = torch.optim.Adam(model.parameters(), settings.lr)
-    batches = Batches(Arrays(task.x, torch.arange(len(task.x))), settings.batch_size, shuffle=True, seed=run.seed)
+    numbers = torch.arange(len(task.x), device=task.x.device)
+    batches = Batches(Arrays(task.x, numbers), settings.batch_size, shuffle=True, seed=run.seed)
     for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
         model.train()
         for x, rows in batches:
