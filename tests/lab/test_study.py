@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from neurarium.lab import Claim, Paper, RequestError, Run, Study, value
+from neurarium.lab import Arm, Claim, Paper, RequestError, Run, Study, value
 from neurarium.lab.study import override
 
 
@@ -52,6 +52,31 @@ def test_scales_change_settings_by_mapping_or_function():
     assert s.settings("one", "smoke").count == 9
     assert s.settings("one", "small") == Settings()
     assert s.settings("one", "paper").rate == 2.0
+
+
+@dataclass(frozen=True)
+class Other:
+    width: int = 3
+
+
+def other_trial(settings, run):
+    return {"m": float(settings.width)}
+
+
+def test_arms_of_several_experiments():
+    s = study(
+        trial=None,
+        arms={"one": Arm(other_trial, Other()), "two": Arm(lambda settings, run: {"m": 1.0}, Settings())},
+        scales={"smoke": {Other: {"width": 1}, Settings: lambda settings: Settings(count=2)}, "paper": {}},
+    )
+    assert s.arm("one").trial is other_trial
+    assert s.settings("one", "smoke") == Other(1)
+    assert s.settings("two", "smoke").count == 2
+    assert s.settings("two", "paper") == Settings()
+    with pytest.raises(RequestError, match="needs Arm"):
+        study(trial=None)
+    with pytest.raises(RequestError, match="share one settings class"):
+        study(arms={"one": Settings(), "two": Other()})
 
 
 def test_impossible_studies_are_refused():

@@ -31,7 +31,7 @@ def description(entry: Entry) -> dict[str, Any]:
         "about": entry.docstring(),
         "study": str(entry.path),
         "components": components(entry),
-        "arms": {arm: plain(settings) for arm, settings in study.arms.items()},
+        "arms": {arm: plain(study.arm(arm).settings) for arm in study.arms},
         "scales": [scale for scale in SCALES if scale in study.scales or scale == "small"],
         "scope": study.scope,
         "assumption": study.assumption,

@@ -67,11 +67,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number per seed. Supports ``+ - * /`` with numbers and quantities, ``abs``, ``>`` and ``<``."""
+    """One number per seed. Supports ``+ - * /`` with numbers and quantities, ``abs``, ``>`` and ``<``.
+
+    ``abs`` is that of the mean over seeds, not the mean of absolute values, which seed noise alone would push up.
+    """
 
     text: str
     arms: tuple[str, ...]
     at: Callable[[Mapping[str, Mapping[str, float]]], float]
+    folded: bool = False
 
     def over(self, table: Table) -> dict[int, float]:
         """The quantity at every seed that all its arms finished.
@@ -101,9 +105,19 @@ class Quantity:
         return self._join(other, "/", lambda a, b: a / b if b else math.nan)
 
     def __abs__(self) -> Quantity:
-        return Quantity(f"|{self.text}|", self.arms, lambda rows: abs(self.at(rows)))
+        return Quantity(f"|{self.text}|", self.arms, self.at, folded=True)
+
+    def interval(self, table: Table, deterministic: bool = False) -> Interval:
+        """The mean over seeds and its interval; folded at zero for an absolute value."""
+        ci = interval(list(self.over(table).values()), deterministic)
+        if not self.folded:
+            return ci
+        near, far = sorted((abs(ci.low), abs(ci.high)))
+        return Interval(abs(ci.mean), near if ci.low * ci.high > 0 else 0.0, far, ci.n)
 
     def _join(self, other: Quantity | float, sign: str, combine: Callable[[float, float], float]) -> Quantity:
+        if self.folded or (isinstance(other, Quantity) and other.folded):
+            raise TypeError(f"compare |...| with a margin as it is; it cannot be part of a further sum ({self.text})")
         if isinstance(other, Quantity):
             right = other
             arms = tuple(dict.fromkeys(self.arms + right.arms))
@@ -149,7 +163,7 @@ class Comparison(Predicate):
         return (self,)
 
     def judge(self, table: Table, deterministic: bool = False) -> Verdict:
-        ci = interval(list(self.quantity.over(table).values()), deterministic)
+        ci = self.quantity.interval(table, deterministic)
         sign = 1.0 if self.relation == ">" else -1.0
         worst, best = sorted((sign * (ci.low - self.margin), sign * (ci.high - self.margin)))
         outcome: Outcome = "reproduced" if worst > 0 else "not reproduced" if best <= 0 else "undecided"
@@ -229,11 +243,14 @@ class Claim:
         text: the claim in one plain sentence.
         source: where the paper makes it ("Fig. 2A", "Theorem 1", "abstract").
         predicate: a comparison, or several joined by `all_of` or `any_of`.
+        published: the paper's own number for it, as the paper gives it ("98.2 % against 96.1 %"); empty where it
+            gives none.
     """
 
     text: str
     source: str
     predicate: Predicate
+    published: str = ""
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from neurarium.lab.fingerprint import fingerprint
 from neurarium.lab.registry import Entry
 from neurarium.lab.store import Store
 from neurarium.lab.study import Study, closest
-from neurarium.lab.trial import Outcome, Task, plain
+from neurarium.lab.trial import Outcome, Task, address, plain
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def run_study(
     wanted, count = set(arms), first
     while True:
         tasks = [
-            _task(entry, arm, seed, settings[arm], code, request)
+            _task(entry, study, arm, seed, settings[arm], code, request)
             for seed in range(count)
             for arm in arms
             if arm in wanted and seed not in trials[arm]
@@ -177,11 +177,14 @@ def looks(study: Study, request: Request) -> tuple[int, int]:
     return study.seeds
 
 
-def _task(entry: Entry, arm: str, seed: int, settings: dict[str, object], code: str, request: Request) -> Task:
+def _task(
+    entry: Entry, study: Study, arm: str, seed: int, settings: dict[str, object], code: str, request: Request
+) -> Task:
     folder = str(request.keep / entry.slug / f"{arm}-{seed}") if request.keep else ""
     return Task(
         study=entry.slug,
-        source=entry.source,
+        trial=address(study.arm(arm).trial, entry.source),
+        kind=address(type(study.arm(arm).settings), entry.source),
         arm=arm,
         seed=seed,
         scale=request.scale,

@@ -42,17 +42,36 @@ class Paper:
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
 
 
+Trial = Callable[[Any, Run], Metrics]
+"""``trial(settings, run) -> metrics``."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm of an experiment of its own, in a study that has several.
+
+    Args:
+        trial: the experiment's trial.
+        settings: a frozen dataclass of plain values, of the class that the trial takes.
+    """
+
+    trial: Trial
+    settings: Any
+
+
 @dataclass(frozen=True)
 class Study:
     """A paper's claims and the trial that tests them.
 
     Args:
         paper: the source.
-        trial: ``trial(settings, run) -> metrics``; a function of the settings and ``run.seed`` alone.
-        arms: name -> settings (a frozen dataclass of plain values).
+        trial: ``trial(settings, run) -> metrics``; a function of the settings and ``run.seed`` alone. None where every
+            arm is an `Arm` with a trial of its own.
+        arms: name -> settings (a frozen dataclass of plain values), or an `Arm`.
         claims: predicates on the metrics, margins included.
         scales: per scale what changes in every arm's settings: a mapping of fields, or a function settings -> settings
-            where arms differ. ``small`` is the arms as written unless it says otherwise.
+            where arms differ, or one of these per settings class (``{Images: {...}, Games: {...}}``). ``small`` is the
+            arms as written unless it says otherwise.
         figures: what the report draws from the recorded curves.
         seeds: seeds run first, and the cap up to which more are run while a claim is undecided.
         deterministic: the trial does not use its seed: one run settles it, and the interval is a point.
@@ -61,10 +80,10 @@ class Study:
     """
 
     paper: Paper
-    trial: Callable[[Any, Run], Metrics]
+    trial: Trial | None
     arms: Mapping[str, Any]
     claims: Sequence[Claim] = ()
-    scales: Mapping[str, Mapping[str, Any] | Callable[[Any], Any]] = field(default_factory=dict)
+    scales: Mapping[str, Mapping[Any, Any] | Callable[[Any], Any]] = field(default_factory=dict)
     figures: Sequence[Figure] = ()
     seeds: tuple[int, int] = (3, 8)
     deterministic: bool = False
@@ -74,8 +93,11 @@ class Study:
     def __post_init__(self) -> None:
         if not self.arms:
             raise RequestError("a study needs at least one arm")
-        if len({type(settings) for settings in self.arms.values()}) > 1:
-            raise RequestError("the arms of a study must share one settings class")
+        bare = [settings for settings in self.arms.values() if not isinstance(settings, Arm)]
+        if bare and self.trial is None:
+            raise RequestError("a study without a trial needs Arm(trial, settings) for every arm")
+        if len({type(settings) for settings in bare}) > 1:
+            raise RequestError("arms of one trial must share one settings class; give others as Arm(trial, settings)")
         for claim in self.claims:
             for arm in claim.arms:
                 closest(arm, self.arms, f"arm of the claim {claim.text!r}")
@@ -86,10 +108,25 @@ class Study:
 
     def settings(self, arm: str, scale: str, overrides: Mapping[str, str] | None = None) -> Any:
         """The settings of an arm at a scale, with command-line overrides (text, converted to each field's type)."""
-        settings = self.arms[closest(arm, self.arms, "arm")]
-        change = self.scales.get(closest(scale, SCALES, "scale"), {})
+        settings = self.arm(arm).settings
+        change: Any = self.scales.get(closest(scale, SCALES, "scale"), {})
+        if isinstance(change, Mapping) and any(isinstance(key, type) for key in change):
+            change = change.get(type(settings), {})
         settings = change(settings) if callable(change) else dataclasses.replace(settings, **change)
         return override(settings, overrides or {})
+
+    def arm(self, name: str) -> Arm:
+        """An arm with its trial.
+
+        Raises:
+            RequestError: there is none of that name; offers the nearest.
+        """
+        arm = self.arms[closest(name, self.arms, "arm")]
+        if isinstance(arm, Arm):
+            return arm
+        if self.trial is None:  # pragma: no cover - refused when the study is made
+            raise RequestError(f"the arm {name!r} has no trial")
+        return Arm(self.trial, arm)
 
 
 def closest(name: str, known: typing.Iterable[str], what: str) -> str:

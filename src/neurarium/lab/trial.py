@@ -31,7 +31,8 @@ class Task:
 
     Args:
         study: slug of the study.
-        source: module or file that defines ``trial``.
+        trial: "module:function" of the trial; a user's file is named by its path.
+        kind: "module:class" of its settings.
         arm: name of the arm.
         seed: the seed.
         scale: name of the scale.
@@ -44,7 +45,8 @@ class Task:
     """
 
     study: str
-    source: str
+    trial: str
+    kind: str
     arm: str
     seed: int
     scale: str
@@ -68,16 +70,16 @@ def plain(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
-def definition(source: str) -> tuple[Callable[[Any, Run], Any], type]:
-    """The trial function of a module or file and the class of its settings.
+def address(thing: Any, source: str) -> str:
+    """Where a worker finds a top-level function or class: "module:name"; what stands in ``source``, a file, by path."""
+    module = source if thing.__module__ == load_module(source).__name__ else thing.__module__
+    return f"{module}:{thing.__qualname__}"
 
-    They are those of its ``STUDY``; a module whose studies are built on the fly has ``trial`` and ``Settings`` instead.
-    """
-    module = load_module(source)
-    study = getattr(module, "STUDY", None)
-    if study is None:
-        return module.trial, module.Settings
-    return study.trial, type(next(iter(study.arms.values())))
+
+def at_address(name: str) -> Any:
+    """What `address` named."""
+    source, _, attribute = name.rpartition(":")
+    return getattr(load_module(source), attribute)
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def execute(task: Task, progress: Progress) -> Outcome:
     failure = ""
     try:
         sys.path.extend(entry for entry in task.path if entry not in sys.path)
-        trial, settings = definition(task.source)
-        metrics = _checked(trial(settings(**task.settings), run))
+        settings = at_address(task.kind)(**task.settings)
+        metrics = _checked(at_address(task.trial)(settings, run))
     except Exception:
         failure = traceback.format_exc()
     finally:
