@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.compression import convert_activations
 from neurarium.learning import Backprop, LearningRule
 from neurarium.models import plain_mlp
-from neurarium.studies.compare import rules
+from neurarium.studies.compare_rules import rules
 from neurarium.training import peak_bytes, saved_bytes
 
 DEPTH, WIDTH, BATCH, REPETITIONS = 8, 512, 128, 15

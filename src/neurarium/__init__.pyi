@@ -7,6 +7,7 @@ from . import learning as learning
 from . import models as models
 from . import objectives as objectives
 from . import probes as probes
+from . import recipes as recipes
 from . import speech as speech
 from . import studies as studies
 from . import testing as testing

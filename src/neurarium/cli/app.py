@@ -195,15 +195,17 @@ def compare(
     data: options.Data = "",
     target: options.Target = "",
     model: options.Model = "mlp",
-    rules: options.Rules = "all",
+    ideas: options.Ideas = "all",
+    rules: options.Rules = None,
     stream: options.Stream = None,
     strategies: options.Strategies = "all",
     compressors: options.Compressors = "",
     tasks: options.Tasks = 5,
     strength: options.Strength = 0.0,
     examples: options.Examples = None,
+    steps: options.Steps = None,
     epochs: options.Epochs = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = 0.0,
     seeds: options.Seeds = 3,
     jobs: options.Jobs = None,
@@ -214,26 +216,27 @@ def compare(
     site: options.CompareSite = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare learning rules, continual-learning strategies, or compressors, on your own data and model.
+    """Compare ideas on your own data and model: every one that fits, beside what you would use without them.
 
-    Rules: accuracy with interval, seconds, memory of a step, parameters. With --stream the data become a stream of
-    tasks, and strategies are compared: final accuracy, forgetting, transfer, seconds, memory. With --compressors one
-    trained network is made smaller in several ways: accuracy, weights, bytes, operations, milliseconds. The model is a
-    function or class of yours; one with parameters is called with (in_features, out_features).
+    Accuracy (or R2) on test examples with its interval over seeds, log-loss, calibration error, and what training and
+    predicting cost. With --stream the data become a stream of tasks, and strategies against forgetting are compared;
+    with --compressors one trained network is made smaller in several ways. The model is a function or class of yours;
+    one with parameters is called with (in_features, out_features).
 
-    Examples: neurarium compare --data mnist-small --rules backprop,dfa ·
-    neurarium compare --data mine.csv --target y --model mypkg.nets:build --rules all ·
+    Examples: neurarium compare --data mine.csv --target y ·
+    neurarium compare --data mine.csv --target y --model mypkg.nets:build --ideas backprop,dfa,trees ·
     neurarium compare --stream split-mnist --strategies all ·
     neurarium compare --data mnist-small --compressors all
     """
     from neurarium.cli.running import Engine, show_finding
     from neurarium.lab.runner import Request
-    from neurarium.studies import compare as by_rule
+    from neurarium.studies import compare as by_idea
     from neurarium.studies import compare_compressors as by_compressor
     from neurarium.studies import compare_strategies as by_strategy
+    from neurarium.studies.idea import Settings
 
     data, stream = data_and_stream(data, stream)
-    counts = {"examples": examples, "epochs": epochs, "batch-size": batch_size, "tasks": tasks}
+    counts = {"examples": examples, "epochs": epochs, "batch-size": batch_size, "tasks": tasks, "steps": steps}
     for name, number in counts.items():
         if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, not {number}")
@@ -243,21 +246,23 @@ def compare(
     engine = Engine(jobs, ray, Request("small", seeds, fresh=fresh, device=device, threads=threads), quiet=as_json)
     if compressors and stream is not None:
         raise RequestError("--stream and --compressors exclude each other")
+    sources: list[Path] = []
     if compressors:
         by_compressors = by_compressor.Settings(
-            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate,
+            data, target, model, epochs=epochs or 0, batch_size=batch_size or 64, learning_rate=learning_rate,
             examples=examples or 0,
         )  # fmt: skip
         entry, definition, sources, left_out = by_compressor.study(by_compressors, names(compressors))
     elif stream is None:
-        by_rules = by_rule.Settings(
-            data, target, model, epochs=epochs or 0, batch_size=batch_size, learning_rate=learning_rate,
-            examples=examples or 0,
+        base = Settings(
+            data, target, model, steps=steps or 0, batch_size=batch_size or 0, examples=examples or 0,
+            knobs={"learning_rate": learning_rate} if learning_rate else {},
         )  # fmt: skip
-        entry, definition, sources, left_out = by_rule.study(by_rules, names(rules))
+        kind = "idea" if rules is None else "rule"
+        entry, definition, left_out = by_idea.study(base, names(ideas if rules is None else rules), kind, epochs or 0)
     else:
         by_strategies = by_strategy.Settings(
-            data, stream, tasks, target, model, strength=strength, epochs=epochs or 2, batch_size=batch_size,
+            data, stream, tasks, target, model, strength=strength, epochs=epochs or 2, batch_size=batch_size or 64,
             learning_rate=learning_rate or 0.01, examples=examples or 0,
         )  # fmt: skip
         entry, definition, sources, left_out = by_strategy.study(by_strategies, names(strategies))
@@ -277,7 +282,7 @@ def compress(
     target: options.Target = "",
     model: options.Model = "mlp",
     epochs: options.Epochs = None,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = None,
     as_json: options.Json = False,
 ) -> None:
     """Make a trained model smaller and write it so that plain PyTorch loads it.
@@ -291,7 +296,7 @@ def compress(
     from neurarium.cli.compressing import compress_file
 
     file = out or Path(f"{weights.stem}-small.pt2" if weights else "small.pt2")
-    content = compress_file(file, data, method, target, model, weights, epochs, batch_size)
+    content = compress_file(file, data, method, target, model, weights, epochs, batch_size or 64)
     if as_json:
         print(json.dumps(content))
         return

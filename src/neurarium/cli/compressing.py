@@ -13,8 +13,8 @@ import torch
 from neurarium.data import Batches
 from neurarium.lab.errors import RequestError
 from neurarium.lab.study import closest
-from neurarium.studies.compare import build_model, load_scaled
 from neurarium.studies.compare_compressors import Settings, compressors, measure, train
+from neurarium.studies.compare_rules import build_model, load_scaled
 from neurarium.training import evaluate
 
 

@@ -35,7 +35,10 @@ Data = Annotated[
 ]
 Target = Annotated[str, typer.Option(help="Target column of your table.")]
 Model = Annotated[str, typer.Option(help="'mlp', or package.module:name of your function or class.")]
-Rules = Annotated[str, typer.Option(help="Comma-separated rules, or 'all'.")]
+Ideas = Annotated[
+    str, typer.Option(help="Comma-separated ideas and references, or 'all' that fit (slugs; see the guide).")
+]
+Rules = Annotated[str | None, typer.Option(help="Compare learning rules only: names, or 'all'.")]
 Stream = Annotated[
     str | None,
     typer.Option(help="Compare strategies on a stream: split, permuted or rotated; 'split-mnist' names the data too."),
@@ -49,13 +52,17 @@ Tasks = Annotated[int, typer.Option(help="Tasks of the stream.")]
 Strength = Annotated[float, typer.Option(help="Strength of the strategies that have one (default: each one's own).")]
 Epochs = Annotated[
     int | None,
-    typer.Option(help="Passes over the examples (default: those that come to about 150,000, 1 to 5; 2 per task)."),
+    typer.Option(help="Passes over the examples instead of --steps; on a stream, per task (default 2)."),
 ]
 Examples = Annotated[
     int | None, typer.Option(help="Train on so many examples only, and test on at most as many (default: all).")
 ]
-BatchSize = Annotated[int, typer.Option(help="Examples per step.")]
-LearningRate = Annotated[float, typer.Option(help="Learning rate (default: Adam at each rule's own; SGD at 0.01).")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Optimizer steps at most (default: 30 passes, 1,000 to 4,000 steps), ended by validation."),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Examples per step (default: 16 to 128, by the size of the data).")]
+LearningRate = Annotated[float, typer.Option(help="One learning rate for all (default: each idea's own; SGD at 0.01).")]
 CompareSite = Annotated[Path | None, typer.Option("--report", help="Write a page with the curves into this folder.")]
 DataAction = Annotated[str, typer.Argument(help="list, show or fetch.")]
 DataName = Annotated[str | None, typer.Argument(help="A data set's name.")]

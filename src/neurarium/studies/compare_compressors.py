@@ -22,7 +22,7 @@ from neurarium.lab import Metrics, Paper, RequestError, Run, Scatter, Study
 from neurarium.lab.registry import Entry
 from neurarium.lab.study import closest
 from neurarium.learning import Backprop
-from neurarium.studies.compare import (
+from neurarium.studies.compare_rules import (
     adam,
     build_model,
     default_epochs,

@@ -28,7 +28,7 @@ from neurarium.lab import Curve, Metrics, Paper, RequestError, Run, Scatter, Stu
 from neurarium.lab.registry import Entry
 from neurarium.lab.study import closest
 from neurarium.learning import Backprop
-from neurarium.studies.compare import build_model, identified, kebab_case, load_scaled, members, sources_of
+from neurarium.studies.compare_rules import build_model, identified, kebab_case, load_scaled, members, sources_of
 from neurarium.training import evaluate, fit
 
 STREAMS = ("split", "permuted", "rotated")
