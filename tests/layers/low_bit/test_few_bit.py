@@ -283,3 +283,29 @@ def test_errors(make, sentence):
 
 def test_equal_tables_from_equal_arguments():
     assert dataclasses.asdict(optimal_derivative(F.gelu, 2)) == dataclasses.asdict(optimal_derivative(F.gelu, 2))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_every_device_draws_the_same_thresholds(bits, dtype, monkeypatch):
+    x = (3 * torch.randn(10_007)).to(dtype)
+    layer = FewBitActivation(nn.GELU(), bits)
+    here = gradients(layer, x)
+    monkeypatch.setattr("neurarium.layers.low_bit._few_bit._by_planes", lambda x, bits: False)
+    assert torch.equal(gradients(layer, x), here)
+
+
+def test_a_cast_to_half_precision_and_back_keeps_the_table():
+    layer = FewBitGELU(4)
+    before = layer.thresholds.clone(), layer.levels.clone()
+    for kept, buffer in zip(before, layer.half().float().buffers(), strict=True):
+        assert torch.equal(kept, buffer)
+
+
+def test_mirrored_levels_are_used_only_where_they_are_best():
+    def steps(x):  # its derivative is odd: 0 to 0.5, 1 to 1.5, 5 to 2.5
+        return torch.relu(x.abs() - 0.5) + 4 * torch.relu(x.abs() - 1.5)
+
+    found = optimal_derivative(steps, 2, domain=(-2.5, 2.5))
+    assert found.error == pytest.approx(0.5, abs=1e-6) and found.fold == "none"  # -5, -1, 0 and 1 as one, 5
+    assert optimal_derivative(F.gelu, 2).fold == "odd"

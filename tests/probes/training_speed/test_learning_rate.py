@@ -170,3 +170,16 @@ def test_only_the_first_layer_is_slowed_and_any_rule_can_be_probed():
         input_scaled_groups(nn.ReLU(), 0.1)
     with pytest.raises(ValueError, match=r"between chance, 0\.5"):
         maximal_learning_rate(make, cross_entropy, lambda r: [(x, y)], score, threshold=0.5, chance=0.5, steps=5)
+
+
+def test_sharpness_leaves_the_model_as_it_was_and_says_the_same_twice():
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    model[1].eval()  # frozen by the user
+    x, y = torch.randn(20, 4), torch.randint(3, (20,))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = (sharpness(model, cross_entropy, x, y, generator=torch.Generator().manual_seed(0)) for _ in "12")
+    assert first == second
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert [m.training for m in model] == [True, False, True, True] and model[0].weight.grad is None
+    with torch.no_grad():
+        assert sharpness(model, cross_entropy, x, y).largest == pytest.approx(first.largest, rel=1e-3)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from neurarium.layers._exact_buffers import ExactBuffers
 from neurarium.layers.low_bit._bit_packing import pack_bits, unpack_bits
 
 KINDS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
@@ -46,7 +47,7 @@ class _Reconstruct(torch.autograd.Function):
         return planes, None, None, None, None, None
 
 
-class BitParametrization(nn.Module):
+class BitParametrization(ExactBuffers):
     """W = alpha (1 - 2 b_sign) sum_i 2^i b_i with b = 1 where x > 0 (Ivan, 2022, section 2).
 
     Plane i < k - 1 is the magnitude bit of value 2^i, plane k - 1 the sign. The trainable planes' real variables are
@@ -67,6 +68,7 @@ class BitParametrization(nn.Module):
     alpha: Tensor
     fixed: Tensor
     fixed_sign: Tensor | None
+    exact = ("alpha",)  # 2^-31 of a weight is 0 in half precision
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class BitParametrization(nn.Module):
         x = init_std * torch.randn(bits, *shape, generator=generator, device=device).to(like)
         self._start = x[list(self.trainable)]
         self.register_buffer("frozen", pack_bits((x[list(self.untrained)] > 0).flatten().byte(), 1))
-        self.register_buffer("alpha", like.new_ones(()))
+        self.register_buffer("alpha", like.new_ones((), dtype=torch.promote_types(like.dtype, torch.float32)))
         self.register_buffer("fixed", like.new_empty(0), persistent=False)
         self.register_buffer("fixed_sign", None, persistent=False)
         self.unpack()
@@ -140,7 +142,7 @@ class BitParametrization(nn.Module):
     def unpack(self) -> None:
         """The part of the magnitude, and the sign, that do not change; from the packed planes."""
         bits = self.frozen_bits()
-        magnitude = self.alpha.new_zeros(math.prod(self.shape)) if self.bits > 1 else self.alpha.new_ones(1)
+        magnitude = self.fixed.new_zeros(math.prod(self.shape)) if self.bits > 1 else self.fixed.new_ones(1)
         for place, plane in enumerate(self.untrained):
             if plane < self.bits - 1:
                 magnitude += bits[place].to(magnitude) * float(2**plane)
@@ -151,6 +153,11 @@ class BitParametrization(nn.Module):
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self.unpack()
+
+    def _apply(self, *arguments: Any) -> BitParametrization:
+        super()._apply(*arguments)
+        self.unpack()  # the fixed magnitudes of a wider type come from the bits, not from rounded numbers
+        return self
 
 
 def bitwise(
@@ -224,7 +231,7 @@ def to_dense(module: nn.Module) -> nn.Module:
     plain = copy.deepcopy(module)
     for name, _, _ in list(bit_layers(plain)):
         layer: Any = plain.get_submodule(name)
-        value = layer.weight.detach().clone()
+        value = layer.weight.detach() + 0.0  # a new tensor, and no -0.0 where a magnitude of 0 has a sign
         # torch.nn.utils.parametrize.remove_parametrizations edits the class, which the copy shares with the original
         layer.__class__ = type(layer).__mro__[1]
         del layer._modules["parametrizations"]

@@ -61,8 +61,8 @@ def optimal_derivative(
 
     Dynamic programming over the points of a grid finds the global optimum there; two more passes on finer grids around
     its thresholds sharpen them. A symmetry of the derivative about the middle of the domain is used where the weight
-    has it too: an even derivative needs no sign and gets twice the levels, one that is odd up to a constant gets
-    mirrored ones.
+    has it too: an even derivative needs no sign and gets twice the levels, which is never worse; one that is odd up to
+    a constant gets mirrored ones, unless levels without a symmetry are better.
 
     Args:
         fn: an elementwise differentiable function of a tensor, called in float64.
@@ -90,8 +90,19 @@ def optimal_derivative(
     cells = cells or (2000 if bits <= 4 else 1000)
     if cells < 2**bits:
         raise ValueError(f"cells must be at least {2**bits} for {bits} bits, not {cells}")
-    center = (low + high) / 2
     fold = _symmetry(fn, weight, low, high) if symmetry == "auto" else "none"
+    found = _fold(fn, weight, bits, low, high, cells, fold)
+    if fold == "odd" and found.error > 0:  # mirrored levels are not always the best of so many
+        free = _fold(fn, weight, bits, low, high, cells, "none")
+        found = free if free.error < (1 - 1e-6) * found.error else found
+    return found
+
+
+def _fold(
+    fn: Elementwise, weight: Elementwise | None, bits: int, low: float, high: float, cells: int, fold: Fold
+) -> PiecewiseConstant:
+    """The best step function whose codes use one symmetry."""
+    center = (low + high) / 2
     start, pieces = (low, 2**bits) if fold == "none" else (center, 2**bits if fold == "even" else 2 ** (bits - 1))
     base = np.linspace(start, high, cells + 1)
     thresholds, levels, error = _solve(fn, weight, base, base, pieces)

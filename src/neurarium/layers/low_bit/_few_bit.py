@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from neurarium.layers._exact_buffers import ExactBuffers
 from neurarium.layers.low_bit._bit_packing import pack_bits, unpack_bits
 from neurarium.layers.low_bit._bit_planes import MOST_BITS, decode_planes, encode_planes
 from neurarium.layers.low_bit._derivative_levels import Elementwise, Fold, PiecewiseConstant, optimal_derivative
@@ -91,16 +92,17 @@ def _by_planes(x: Tensor, bits: int) -> bool:
 
 
 def _encode(x: Tensor, thresholds: Tensor, codes: int, fold: Fold, center: float) -> Tensor:
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()  # else the thresholds are rounded to x's type
     place = x if fold == "none" else (x - center).abs()
     above = codes // 2 * (x > center).to(torch.uint8) if fold == "odd" else torch.zeros_like(x, dtype=torch.uint8)
     if len(thresholds) > 15:
-        return above + torch.bucketize(place.to(thresholds.dtype), thresholds, out_int32=True).to(torch.uint8)
+        return above + torch.bucketize(place, thresholds.to(place.dtype), out_int32=True).to(torch.uint8)
     for threshold in thresholds.unbind():  # fuses into one pass when compiled
         above = above + (place > threshold).to(torch.uint8)
     return above
 
 
-class FewBitActivation(nn.Module):
+class FewBitActivation(ExactBuffers):
     """An activation function that keeps ``bits`` per element for its backward pass.
 
     The output is exact; the gradient uses the best step function in place of the derivative. Drop it in for an
@@ -121,6 +123,7 @@ class FewBitActivation(nn.Module):
 
     thresholds: Tensor
     levels: Tensor
+    exact = ("thresholds", "levels")
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
+from neurarium.training import evaluation
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def sharpness(
     Lanczos with full reorthogonalisation, until the k largest Ritz values change by less than the tolerance.
 
     Args:
-        model: any module, used in the mode it is in.
+        model: any module, used in evaluation mode; its modes, buffers and ``.grad`` stay as they are.
         loss: ``loss(output, y) -> scalar``, twice differentiable.
         x: one batch of inputs.
         y: its targets.
@@ -85,8 +86,11 @@ def sharpness(
     size = sum(p.numel() for p in parameters)
     if not 1 <= k <= size:
         raise ValueError(f"k must be between 1 and the number of parameters, {size}, not {k}")
-    gradients = torch.autograd.grad(loss(model(x), y), parameters, create_graph=True, allow_unused=True)
-    flat = torch.cat([(g if g is not None else torch.zeros_like(p)).flatten() for g, p in zip(gradients, parameters)])
+    with evaluation(model), torch.enable_grad():
+        gradients = torch.autograd.grad(loss(model(x), y), parameters, create_graph=True, allow_unused=True)
+        flat = torch.cat(
+            [(g if g is not None else torch.zeros_like(p)).flatten() for g, p in zip(gradients, parameters)]
+        )
 
     def product(v: Tensor) -> Tensor:
         if not flat.requires_grad:
