@@ -204,4 +204,5 @@ def test_a_cast_to_half_precision_and_back_changes_nothing(bits, trainable):
 
 def test_a_dense_copy_has_no_negative_zeros():
     dense = to_dense(bitwise(nn.Linear(60, 40), 3)).weight
-    assert int((dense == 0).sum()) > 100 and not bool(torch.signbit(dense[dense == 0]).any())
+    assert int((dense == 0).sum()) > 100
+    assert not bool(torch.signbit(dense[dense == 0]).any())

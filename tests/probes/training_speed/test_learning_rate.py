@@ -180,6 +180,7 @@ def test_sharpness_leaves_the_model_as_it_was_and_says_the_same_twice():
     first, second = (sharpness(model, cross_entropy, x, y, generator=torch.Generator().manual_seed(0)) for _ in "12")
     assert first == second
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert [m.training for m in model] == [True, False, True, True] and model[0].weight.grad is None
+    assert [m.training for m in model] == [True, False, True, True]
+    assert model[0].weight.grad is None
     with torch.no_grad():
         assert sharpness(model, cross_entropy, x, y).largest == pytest.approx(first.largest, rel=1e-3)
