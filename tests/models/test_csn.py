@@ -179,3 +179,17 @@ def test_impossible_orthogonality_is_said():
         warnings.simplefilter("error")
         network(features=3, relations={("digit", "parity"): -1.0})
     assert math.isfinite(float(network().loss(X, Y)))
+
+
+def test_targets_are_class_indices_of_any_width():
+    net = ConceptSubspaceNetwork(nn.Linear(4, 6), 3, {"a": 3})
+    x, y = torch.randn(8, 4), torch.arange(8) % 3
+    torch.manual_seed(1)
+    wanted = net.loss(x, {"a": y})
+    for kind in (torch.int32, torch.int8):
+        torch.manual_seed(1)
+        assert torch.equal(net.loss(x, {"a": y.to(kind)}), wanted)
+    with pytest.raises(ValueError, match=r"targets of concept 'a' must be class indices .and -1, not NaN"):
+        net.loss(x, {"a": torch.full((8,), float("nan"))})
+    with pytest.raises(ValueError, match=r"targets of concept 'a' must be class indices, not torch.float32"):
+        net.loss(x, {"a": y.float()})

@@ -193,10 +193,13 @@ class ConceptSubspaceNetwork(nn.Module):
             targets: concept -> classes ``[batch]``; -1, or no entry for the concept, where the label is missing.
 
         Raises:
-            ValueError: an unknown concept, or a class out of its range.
+            ValueError: an unknown concept, targets that are no whole numbers, or a class out of its range.
         """
-        for name in targets:
+        for name, target in targets.items():
             self._known(name, "targets")
+            if target.is_floating_point() or target.is_complex():
+                missing = " (and -1, not NaN, where the label is missing)" if bool(target.isnan().any()) else ""
+                raise ValueError(f"targets of concept {name!r} must be class indices{missing}, not {target.dtype}")
         mean, log_variance = self.encode(x)
         z = self.sample(mean, log_variance)
         bases = {name: layer.basis() for name, layer in self._layers()}
@@ -252,7 +255,7 @@ class ConceptSubspaceNetwork(nn.Module):
             raise ValueError(f"targets of concept {name!r} must lie in 0..{classes - 1} (or -1 for missing)")
         if name in self.hierarchy:
             log_probabilities = self._among_siblings(name, log_probabilities)
-        total = nll_loss(log_probabilities, target, ignore_index=MISSING, reduction="sum")
+        total = nll_loss(log_probabilities, target.long(), ignore_index=MISSING, reduction="sum")
         return total / (target != MISSING).sum().clamp_min(1)
 
     def _among_siblings(self, fine: str, log_probabilities: Tensor) -> Tensor:

@@ -217,3 +217,24 @@ def test_misuse_is_explained():
     learner.observe(features(4), torch.zeros(4))
     with pytest.raises(ValueError, match="12 values as before, not 5"):
         learner.predict(features(3, 5))
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator().manual_seed(3)])
+def test_a_class_that_is_new_after_a_checkpoint_starts_as_it_would_have(generator):
+    learner = DifferentiableEnsemble(num_experts=8, k=3, lr=0.01, generator=generator)
+    learner.observe(features(), torch.arange(30) % 2)
+    saved = copy.deepcopy(learner.state_dict())
+    other = DifferentiableEnsemble(num_experts=8, k=3, lr=0.01)
+    other.load_state_dict(saved)
+    for each in (learner, other):
+        torch.manual_seed(int(torch.randint(1000, ())))
+        each.observe(features(seed=1), torch.arange(30, dtype=torch.int32) % 4)
+        each.forget_class(1)
+        each.observe(features(seed=2), torch.full((30,), 1))
+    assert torch.equal(learner.weight, other.weight)
+
+
+def test_a_checkpoint_of_other_settings_is_refused():
+    learner = ensemble()
+    with pytest.raises(ValueError, match=r"k=3, lr=0.01"):
+        DifferentiableEnsemble(num_experts=8, k=4).load_state_dict(learner.state_dict())

@@ -1,5 +1,6 @@
 """The pipeline against the learner called directly, CWR* against its closed form, extractors against what they say."""
 
+import datetime
 import math
 
 import numpy as np
@@ -275,3 +276,65 @@ def test_rows_of_a_task_are_centred_before_they_are_kept():
     learner.end_task()
     assert torch.allclose(learner.weight, (before + rows - rows.mean()) / 2, atol=1e-6)  # as many examples as before
     assert learner.past.tolist() == [30, 30]
+
+
+def test_a_class_that_is_new_after_a_file_starts_as_it_would_have(tmp_path):
+    stream = StreamClassifier("vector").partial_fit(items(), LABELS)
+    stream.save(tmp_path / "stream.pt")
+    other = StreamClassifier("vector").load(tmp_path / "stream.pt")
+    for each in (stream, other):
+        each.partial_fit(items(seed=1), ["new" if i % 2 else "offer" for i in range(30)])
+    assert torch.equal(stream.learner.weight, other.learner.weight)
+
+
+def test_one_and_one_point_nought_are_one_class():
+    stream = StreamClassifier("vector", ensemble())
+    stream.partial_fit(items(), [[1, 2][i % 2] for i in range(30)])
+    stream.partial_fit(items(), [[1.0, np.float32(2)][i % 2] for i in range(30)])
+    assert stream.labels == [1, 2]
+    assert stream.learner.batches.tolist() == [2, 2]
+    for label in (True, "1"):
+        with pytest.raises(ValueError, match="another type than before"):
+            stream.partial_fit(items(), [label] * 30)
+    with pytest.raises(ValueError, match="label 29 is NaN"):
+        stream.partial_fit(items(), [1] * 29 + [math.nan])
+    assert stream.labels == [1, 2]
+
+
+def test_labels_that_are_dates_come_back_from_a_file(tmp_path):
+    days = [
+        datetime.date(2024, 5, 1), datetime.datetime(2024, 5, 1, 12, 30), np.datetime64("2024-05-03"), ("a", 1), None,
+    ]  # fmt: skip
+    stream = StreamClassifier("vector", ensemble()).partial_fit(items(), [days[i % 5] for i in range(30)])
+    stream.save(tmp_path / "stream.pt")
+    other = StreamClassifier("vector", ensemble()).load(tmp_path / "stream.pt")
+    assert other.labels == [*days[:2], datetime.date(2024, 5, 3), *days[3:]]
+    assert [type(label) for label in other.labels[:2]] == [datetime.date, datetime.datetime]
+    means = NearestMeanClassifier()
+    means.observe(items(), [days[i % 5] for i in range(30)])
+    torch.save(means.state_dict(), tmp_path / "means.pt")
+    copy = NearestMeanClassifier()
+    copy.load_state_dict(torch.load(tmp_path / "means.pt", weights_only=True))
+    assert copy.classes == means.classes
+    with pytest.raises(ValueError, match="cannot be saved: labels must be text, numbers, dates"):
+        StreamClassifier("vector", ensemble()).partial_fit(items(), [frozenset({1})] * 30).save(tmp_path / "no.pt")
+    assert not (tmp_path / "no.pt").exists()
+
+
+def test_a_file_of_another_extractor_or_learner_is_refused(tmp_path):
+    torch.manual_seed(0)
+    StreamClassifier(torch.nn.Linear(12, 6), ensemble()).partial_fit(items(), LABELS).save(tmp_path / "stream.pt")
+    torch.manual_seed(0)
+    StreamClassifier(torch.nn.Linear(12, 6), ensemble()).load(tmp_path / "stream.pt")
+    with pytest.raises(ValueError, match="another 'Linear': its weights or settings differ"):
+        StreamClassifier(torch.nn.Linear(12, 6), ensemble()).load(tmp_path / "stream.pt")
+    torch.manual_seed(0)
+    fresh = StreamClassifier(torch.nn.Linear(12, 6), DifferentiableEnsemble(num_experts=8, k=3))
+    with pytest.raises(ValueError, match=r"with lr=0.01: build DifferentiableEnsemble with the settings"):
+        fresh.load(tmp_path / "stream.pt")
+    assert fresh.labels == []
+    (tmp_path / "other.pt").write_bytes(b"no")
+    torch.save({"a": 1}, tmp_path / "dict.pt")
+    for name in ("other.pt", "dict.pt"):
+        with pytest.raises(ValueError, match=r"is no file that StreamClassifier.save wrote"):
+            fresh.load(tmp_path / name)

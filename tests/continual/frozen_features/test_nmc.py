@@ -3,6 +3,7 @@
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -305,3 +306,61 @@ def test_encoder_of_any_kind():
     by_function = NearestMeanClassifier(lambda x: net[:2](x))
     by_function.observe(x, y)
     assert torch.equal(by_module.predict(x), by_function.predict(x))
+
+
+@pytest.mark.parametrize("kind", [NearestMeanClassifier, StreamingLDA, StreamingRidge])
+def test_labels_of_every_type_are_the_same_classes(kind):
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    y = (torch.arange(40) % 3) * 2  # classes 0, 2 and 4
+    plain = kind()
+    plain.observe(x, y)
+    for labels in (
+        y.int(), y.to(torch.uint8), y.numpy(), y.numpy().astype(np.int16), list(y.numpy()), list(y), y.double(),
+    ):  # fmt: skip
+        other = kind()
+        other.observe(x, labels)
+        assert other.classes == plain.classes
+        assert torch.equal(other.predict(x), plain.predict(x))
+        assert other.fit_temperature(x, labels) == plain.fit_temperature(x, y)
+    with pytest.raises(ValueError, match="label 1 is NaN"):
+        kind().observe(x[:2], [0, float("nan")])
+
+
+@pytest.mark.parametrize("kind", [StreamingLDA, StreamingRidge])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_example_of_each_class_gives_the_nearest_mean(kind, dtype):
+    x = torch.eye(4)[:, :3] + 100
+    head = kind(dtype=dtype)
+    head.observe(x, torch.arange(4))
+    assert head.classify(x) == [0, 1, 2, 3]
+    assert bool(head.scores(x).isfinite().all())
+    one = kind(dtype=dtype)
+    one.observe(x[:1], [7])
+    assert one.classify(x) == [7] * 4
+    assert bool(one.predict_proba(x).isfinite().all())
+    assert one.fit_temperature(x[:1], [7]) == 1.0
+
+
+def test_a_cast_does_not_round_what_was_counted():
+    x = 1e5 + torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    head = NearestMeanClassifier()
+    head.observe(x, torch.arange(40) % 2)
+    means = head.means.clone()
+    assert torch.equal(head.half().float().means, means)
+
+
+@pytest.mark.parametrize("kind", [StreamingLDA, StreamingRidge])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+def test_scale_and_shift_of_features_change_no_prediction(kind, scale, shift):
+    x, y = blobs()
+    single = fitted(kind, (scale * (x + shift)).float(), y, dtype=torch.float32)
+    assert sum(a == b for a, b in zip(single.classify((scale * (x + shift)).float()), y.tolist(), strict=True)) > 270
+    plain, moved = (fitted(kind, z, y) for z in (x, scale * (x.double() + shift)))
+    assert plain.classify(x) == moved.classify(scale * (x.double() + shift))
+    half = moved.__class__()
+    half.observe(scale * (x[::2].double() + shift), y[::2])
+    other = moved.__class__()
+    other.observe(scale * (x[1::2].double() + shift), y[1::2])
+    half.merge(other)
+    assert half.classify(scale * (x.double() + shift)) == plain.classify(x)

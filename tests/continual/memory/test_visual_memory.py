@@ -185,14 +185,14 @@ def test_approximate_indexes_find_what_is_there_and_not_what_was_removed(digits,
     assert not gone & {name for reason in fast.explain(queries) for name in reason.ids}
 
 
-def test_the_encoder_is_never_trained_and_stays_in_evaluation_mode():
+def test_the_encoder_is_never_trained_and_runs_in_evaluation_mode():
     encoder = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5)).train()
     memory = VisualMemory(encoder, k=3)
     assert not any(p.requires_grad for p in memory.parameters())
     x = torch.randn(9, 4)
     memory.train()
     memory.observe(x, torch.arange(9) % 3)
-    assert not encoder.training
+    assert encoder.training
     assert torch.equal(memory.classify(x, 1), torch.arange(9) % 3)
     assert VisualMemory(lambda batch: batch[:, :2]).embed(x).shape == (9, 2)
 
@@ -314,3 +314,58 @@ def test_no_vote_at_all_and_no_neighbours_at_all():
     assert memory.classify(torch.eye(2)).tolist() == [-1, -1]
     with pytest.raises(ValueError, match="k must be at least 1, not 0"):
         memory.classify(torch.eye(2), 0)
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+def test_an_approximate_index_that_has_become_too_empty_falls_back_on_all(index):
+    centres = 3 * torch.randn(100, 16, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(4000) % 100
+    x = centres[y] + torch.randn(4000, 16, generator=torch.Generator().manual_seed(1))
+    exact, fast = VisualMemory(k=5), VisualMemory(k=5, index=index)
+    for memory in (exact, fast):
+        memory.add(x, y)
+        memory.classify(x[:10])
+        memory.remove(labels=range(1, 100))
+    assert bool((fast.classify(x[:400]) == 0).all())
+    assert torch.equal(fast.scores(x[:400]), exact.scores(x[:400]))
+    assert fast.predict(x[:400]).shape == (400, 1)
+    assert [reason.label for reason in fast.explain(x[:400])] == [0] * 400
+
+
+def test_where_pruning_leaves_no_neighbour_they_vote_without_it():
+    x = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.98, 0.15], [0.0, 1.0], [0.1, 0.99]])
+    memory = VisualMemory(k=3)
+    memory.add(x, torch.tensor([0, 1, 0, 2, 2]))
+    unpruned = memory.explain(x[:1])[0]
+    memory.prune("hard", k=4, threshold=1)  # each of the five was wrong once
+    assert memory.explain(x[:1])[0] == unpruned
+    assert memory.classify(x[:1]).tolist() == [unpruned.label]
+    assert int(memory.predict(x[:1]).argmax()) == unpruned.label
+    memory.block(range(5))
+    with pytest.raises(ValueError, match="every item is blocked"):
+        memory.classify(x)
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_blocks_weights_and_pruning_are_saved(digits, tmp_path, disk):
+    x, y, queries, _ = digits
+    memory = VisualMemory(k=5, path=tmp_path / "live" if disk else None)
+    memory.add(x[:200], y[:200], ids=[*range(100), *(f"item {i}" for i in range(100, 200))])
+    plain = memory.scores(queries)
+    memory.block([3, "item 150"])
+    memory.reweight([7, "item 160"], 0.25)
+    memory.prune("soft")
+    wanted = memory.scores(queries)
+    assert not torch.equal(wanted, plain)
+    memory.save(tmp_path / "saved")
+    opened = VisualMemory(k=5, path=tmp_path / "saved")
+    loaded = VisualMemory(k=5)
+    loaded.load_state_dict(memory.state_dict())
+    for other in (opened, loaded):
+        assert torch.equal(other.scores(queries), wanted)
+        other.reset()
+        other.unprune()
+        assert torch.equal(other.scores(queries), plain)
+    assert torch.equal(VisualMemory(k=5, path=tmp_path / "saved").scores(queries), plain)
+    if disk:
+        assert torch.equal(VisualMemory(k=5, path=tmp_path / "live").scores(queries), wanted)

@@ -253,3 +253,19 @@ def test_state_dict_carries_what_was_learned(tmp_path):
 def test_bad_requests(use, sentence):
     with pytest.raises(ValueError, match=sentence):
         use()
+
+
+@pytest.mark.parametrize("normalization", ["signal", "entropy"])
+@pytest.mark.parametrize("center", [False, True])
+def test_a_class_without_examples_counts_for_nothing(center, normalization):
+    g = torch.Generator().manual_seed(0)
+    examples = torch.randint(2, (30, 50), generator=g) * 2.0 - 1
+    labels = torch.arange(30) % 2
+    options = {"center": center, "normalization": normalization, "quality": 0.8}
+    dense = HebbianMemory(50, 4, **options).learn(examples, labels)
+    gapped = HebbianMemory(50, 4, **options).learn(examples, (2 * labels).int())
+    state = torch.randint(2, (5, 50), generator=g) * 2.0 - 1
+    assert torch.allclose(dense.energy(state), gapped.energy(state))
+    assert torch.allclose(dense.field(state), gapped.field(state))
+    assert torch.allclose(gapped.overlaps(state)[:, [0, 2]], dense.overlaps(state))
+    assert not gapped.effective_rows()[1].any()

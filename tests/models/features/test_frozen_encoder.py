@@ -1,5 +1,8 @@
 """A frozen encoder: what it gives, what it leaves alone, what it remembers."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch import nn
 
 from neurarium.data import load
 from neurarium.models import FrozenEncoder
+from neurarium.models.features._encoder_identity import encoder_identity
 
 
 class Counting(nn.Module):
@@ -35,10 +39,15 @@ def test_batches_evaluation_mode_and_no_gradient():
     x = torch.randn(8, 4)
     features = encoder(x)
     assert net.calls == 3
-    assert not net.training
+    assert net.training  # as it was
     assert encoder.training
     assert not features.requires_grad
     assert torch.allclose(features, net.linear(x))
+    net.train()
+    assert torch.equal(encoder(x), features)
+    net.drop.eval()
+    encoder(x)
+    assert not net.drop.training
     assert not any(p.requires_grad for p in encoder.parameters())
 
 
@@ -94,3 +103,44 @@ def test_refusals():
         FrozenEncoder()(torch.zeros(0, 3))
     with pytest.raises(ValueError, match="at least"):
         FrozenEncoder()(torch.zeros(3))
+
+
+def test_threads_that_share_an_encoder_all_run_it_in_evaluation_mode():
+    net = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 3))
+    encoder, x = FrozenEncoder(net, batch_size=2), torch.randn(40, 4)
+    wanted = encoder(x)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: encoder(x), range(60)))
+    assert all(torch.equal(features, wanted) for features in found)
+    assert all(module.training for module in net.modules())
+
+
+class Scaled:
+    def __init__(self, scale):
+        self.scale = scale
+        self._kept = None
+
+    def __call__(self, x):
+        self._kept = x
+        return self.scale * x
+
+
+def test_the_identity_of_an_encoder_is_its_weights_code_and_settings():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    same = copy.deepcopy(net).eval()
+    assert encoder_identity(net) == encoder_identity(same)
+    with torch.no_grad():
+        same[0].bias[0] += 1e-6
+    assert encoder_identity(net) != encoder_identity(same)
+    assert encoder_identity(nn.Sequential(nn.Linear(4, 3), nn.Tanh())) != encoder_identity(net)
+    one, other = Scaled(1.0), Scaled(2.0)
+    before = encoder_identity(one)
+    one(torch.ones(2, 2))
+    assert encoder_identity(one) == before != encoder_identity(other)
+
+    def by(factor):
+        return lambda x: factor * x
+
+    assert encoder_identity(by(2)) == encoder_identity(by(2)) != encoder_identity(by(3))
+    assert encoder_identity(lambda x: x + 1) != encoder_identity(lambda x: x + 2)

@@ -47,9 +47,15 @@ class CopyWeightReinit(Strategy):
 
     @torch.no_grad()
     def observe(self, x: Any, y: Tensor) -> None:
-        """One SGD step of the temporary head on the classes of the task."""
+        """One SGD step of the temporary head on the classes of the task.
+
+        Raises:
+            ValueError: labels that are no class indices, or not one per example.
+        """
         z = self.model(x)
-        y = y.to(z.device)
+        y = y.to(z.device).long()
+        if len(y) != len(z) or int(y.min()) < 0:
+            raise ValueError(f"y must be {len(z)} class indices from 0, one per example, not {y.tolist()[:8]}")
         new = int(y.max()) + 1 - len(self.bias)
         if new > 0:
             self.weight, self.temporary = (

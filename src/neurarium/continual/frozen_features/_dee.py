@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neurarium.continual._settings import check_settings, settings
 from neurarium.continual._strategy import Strategy
 from neurarium.layers import soft_topk
 from neurarium.learning import sign_descent_
@@ -45,7 +46,8 @@ class DifferentiableEnsemble(Strategy):
         balance: step by ``balance`` over the number of the class's batches so far, instead of ``lr``: in all it is
             ``balance`` (1 + 1/2 + 1/3 ...), so that classes of any size gain about as much (0.03 suits 10 to 1,000).
         center: subtract the running mean of the features before cosines are taken, for features that all point one way.
-        generator: of keys and first weights; torch's global state by default.
+        generator: of keys and first weights; by default one of its own, seeded from torch's global state. Its state is
+            saved with what was learned, so that a class that is new after a checkpoint starts as it would have.
 
     Warns:
         UserWarning: the encoder is in training mode with parameters that require gradients; it will not train.
@@ -97,7 +99,10 @@ class DifferentiableEnsemble(Strategy):
         self.num_classes, self.num_experts, self.k, self.gate = num_classes, num_experts, k, gate
         self.tau, self.eps, self.cutoff = tau, eps, cutoff
         self.lr, self.key_lr, self.weight_decay, self.balance = lr, key_lr, weight_decay, balance
-        self.center, self.generator = center, generator
+        self.center = center
+        if generator is None:
+            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        self.generator = generator
         self.register_buffer("weight", torch.empty(num_experts, 0, 0))
         self.register_buffer("bias", torch.empty(num_experts, 0))
         self.register_buffer("keys", torch.empty(num_experts, 0))
@@ -267,6 +272,20 @@ class DifferentiableEnsemble(Strategy):
         if self.keys.numel() and features.shape[1] != self.keys.shape[1]:
             raise ValueError(f"features must have {self.keys.shape[1]} values as before, not {features.shape[1]}")
         return features
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The settings, and the state of the draws."""
+        return {"settings": settings(self), "generator": self.generator.get_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on with the draws; a generator that was given is left alone.
+
+        Raises:
+            ValueError: the ensemble that was saved had other settings.
+        """
+        check_settings(self, state["settings"])
+        self.generator = torch.Generator(self.generator.device)
+        self.generator.set_state(state["generator"].cpu())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("weight", "bias", "keys", "moments", "mean", "batches", "routed"):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neurarium.continual._labels import loaded_labels, plain_labels, stored_labels
 from neurarium.continual._strategy import Strategy
+from neurarium.layers._exact_buffers import ExactBuffers
 from neurarium.models import FrozenEncoder
 
 METRICS = ("euclidean", "cosine", "normalized-mean")
 Labels = Tensor | Sequence[Hashable]
 
 
-class NearestMeanClassifier(Strategy):
+class NearestMeanClassifier(ExactBuffers, Strategy):
     """Predicts the class whose mean feature is closest (Janson et al., 2022).
 
     Classes are arbitrary labels and may appear, and appear again, at any time. Without ``decay`` the order and
@@ -37,7 +38,7 @@ class NearestMeanClassifier(Strategy):
         metric: ``"euclidean"``; ``"cosine"``: features and means normalised when compared; ``"normalized-mean"``:
             features normalised before they are averaged, and compared by cosine (iCaRL's rule).
         decay: alpha of mean <- (1 - alpha) mean + alpha z, for features that drift; 0 takes the mean of all.
-        dtype: of the means and counts.
+        dtype: of the means and counts, which a cast of the module does not change.
 
     Raises:
         ValueError: an argument out of range.
@@ -45,6 +46,7 @@ class NearestMeanClassifier(Strategy):
 
     means: Tensor
     counts: Tensor
+    exact: ClassVar[tuple[str, ...]] = ("means", "counts")
 
     def __init__(
         self,
@@ -74,7 +76,8 @@ class NearestMeanClassifier(Strategy):
 
         Args:
             x: inputs of the encoder.
-            y: a label per input: a tensor of integers, or any sequence of hashable values.
+            y: a label per input: a tensor or array of integers, or any sequence of hashable values; 1 and 1.0 are the
+                same class.
 
         Raises:
             ValueError: features that are not finite or of another size than before; sizes that do not fit.
@@ -119,7 +122,7 @@ class NearestMeanClassifier(Strategy):
         Raises:
             ValueError: the class was never observed.
         """
-        row = int(self._rows([label]))
+        row = int(self._rows(plain_labels([label])))
         self._keep(torch.arange(len(self.counts), device=self.counts.device) != row)
 
     @torch.no_grad()
@@ -147,7 +150,6 @@ class NearestMeanClassifier(Strategy):
         share = (other.counts.to(self.counts) / total)[:, None]
         self.means[rows] += share * (other.means.to(self.means) - self.means[rows])
         self.counts[rows] = total
-        self._take_in(other)
         self._linear = {}
 
     # Predicting
@@ -174,9 +176,10 @@ class NearestMeanClassifier(Strategy):
             TypeError: the labels are not integers from 0.
         """
         scores = self.scores(x)
-        if not all(isinstance(name, int) and name >= 0 for name in self.classes):
+        indices = [int(name) for name in self.classes if isinstance(name, (int, float)) and name >= 0 and name % 1 == 0]
+        if len(indices) < len(self.classes):
             raise TypeError("predict gives a column per class index: with labels that are no indices use classify")
-        index = torch.tensor([int(str(name)) for name in self.classes], device=scores.device)
+        index = torch.tensor(indices, device=scores.device)
         if index.tolist() == list(range(len(index))):
             return scores
         columns = scores.new_full((len(scores), int(index.max()) + 1), -torch.inf)
@@ -198,7 +201,7 @@ class NearestMeanClassifier(Strategy):
             ValueError: a label that was never observed.
         """
         scores = self.scores(x)
-        rows = self._rows(_names(y)).to(scores.device)
+        rows = self._rows(plain_labels(y)).to(scores.device)
         if scores.shape[1] == 1:
             return self.temperature
         spread = float(scores.std(1).mean().clamp_min(1e-12))
@@ -232,9 +235,6 @@ class NearestMeanClassifier(Strategy):
         self.classes = [name for name, stays in zip(self.classes, keep.tolist(), strict=True) if stays]
         self._linear = {}
 
-    def _take_in(self, other: Any) -> None:
-        """Merge what a subclass keeps beside the means."""
-
     def _scores(self, features: Tensor) -> Tensor:
         if features.dtype not in self._linear:
             means = self.means.to(features.device)
@@ -256,7 +256,7 @@ class NearestMeanClassifier(Strategy):
 
     def _batch(self, x: Any, y: Labels) -> tuple[Tensor, list[Hashable], Tensor]:
         """Features in the means' precision, the labels that occur, and which of them each example has."""
-        features, labels = self._checked(self.model(x)).to(self.means), _names(y)
+        features, labels = self._checked(self.model(x)).to(self.means), plain_labels(y)
         if len(labels) != len(features):
             raise ValueError(f"x has {len(features)} examples but y has {len(labels)} labels")
         names = list(dict.fromkeys(labels))
@@ -291,19 +291,14 @@ class NearestMeanClassifier(Strategy):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The labels and the temperature."""
-        return {"classes": copy.copy(self.classes), "temperature": self.temperature}
+        return {"classes": stored_labels(self.classes), "temperature": self.temperature}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over what ``get_extra_state`` gave."""
-        self.classes, self.temperature, self._linear = list(state["classes"]), state["temperature"], {}
+        self.classes, self.temperature, self._linear = loaded_labels(state["classes"]), state["temperature"], {}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name, buffer in list(self._buffers.items()):  # their sizes are not known beforehand
             if buffer is not None and prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name], device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def _names(y: Labels) -> list[Hashable]:
-    """Labels as Python values."""
-    return y.flatten().tolist() if isinstance(y, Tensor) else list(y)

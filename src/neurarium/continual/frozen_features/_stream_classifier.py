@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from neurarium.continual._labels import loaded_labels, plain_labels, stored_labels
+from neurarium.continual._settings import check_settings, settings
 from neurarium.continual._strategy import Strategy
 from neurarium.continual.frozen_features._dee import DifferentiableEnsemble
 from neurarium.models import FrozenEncoder, TableStandardizer, feature_extractor
+from neurarium.models.features._encoder_identity import encoder_identity
 
 
 class StreamClassifier:
@@ -56,25 +59,26 @@ class StreamClassifier:
 
         Args:
             items: what the extractor takes.
-            labels: one per item, of any hashable kind.
+            labels: one per item, of any hashable kind; 1 and 1.0 are the same class.
 
         Raises:
-            ValueError: numbers that do not fit, features of another size than before, a label that is known under
-                another type ("1" and 1), or more classes than a learner of fixed size has. Nothing is learned then.
+            ValueError: numbers that do not fit, features of another size than before, a label that is NaN or known
+                under another type ("1" and 1), or more classes than a learner of fixed size has. Nothing is learned
+                then.
         """
         encoder = self._having_seen(items)
         z = self._features(items, encoder)
         if len(labels) != len(z):
             raise ValueError(f"there are {len(z)} items but {len(labels)} labels")
-        plain = [label.item() if isinstance(label, (Tensor, np.generic)) else label for label in labels]
-        known = {str(label): label for label in self.labels}
+        plain = plain_labels(labels)
+        known = {_spelled(label): label for label in self.labels}
         for label in plain:
-            kind = type(known.setdefault(str(label), label))
-            if kind is not type(label):
+            kind = type(known.setdefault(_spelled(label), label))
+            if kind is not type(label) and {kind, type(label)} != {int, float}:
                 kinds = f"{kind.__name__} before, {type(label).__name__} now"
                 raise ValueError(f"label {label!r} has another type than before ({kinds})")
-        place = {label: i for i, label in enumerate(known.values())}
-        y = torch.tensor([place[label] for label in plain], device=z.device)
+        place = {name: i for i, name in enumerate(known)}
+        y = torch.tensor([place[_spelled(label)] for label in plain], device=z.device)
         if self._optimizer is not None:
             output = self.learner(z)
             if len(known) > output.shape[1]:
@@ -133,10 +137,15 @@ class StreamClassifier:
     # On disk
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Learner, labels and a table's statistics in one file, written whole or not at all; no other extractor."""
+        """Learner, labels and a table's statistics in one file, written whole or not at all; no other extractor.
+
+        Raises:
+            ValueError: a label that could only be pickled; nothing is written.
+        """
         table = self.encoder.encoder
         state = {
-            "extractor": self.name, "features": self.features, "labels": self.labels,
+            "extractor": self.name, "identity": self._identity(), "features": self.features,
+            "labels": stored_labels(self.labels), "settings": settings(self.learner),
             "learner": self.learner.state_dict(),
             "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
             "table": table.state_dict() if isinstance(table, TableStandardizer) else None,
@@ -150,11 +159,19 @@ class StreamClassifier:
         """Back to what was saved; this classifier must have been built in the same way.
 
         Raises:
-            ValueError: the file was made with another extractor.
+            ValueError: the file is no saved classifier, or was made with another extractor or learner; nothing changes.
         """
-        state = torch.load(path, weights_only=True)
+        try:
+            state = torch.load(path, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{path} is no file that StreamClassifier.save wrote") from error
+        if not isinstance(state, dict) or "extractor" not in state:
+            raise ValueError(f"{path} is no file that StreamClassifier.save wrote")
         if state["extractor"] != self.name:
             raise ValueError(f"the file was made with extractor {state['extractor']!r}, not {self.name!r}")
+        if state.get("identity") != self._identity():
+            raise ValueError(f"the file was made with another {self.name!r}: its weights or settings differ")
+        check_settings(self.learner, state["settings"])
         self.learner.load_state_dict(state["learner"])
         if isinstance(self.encoder.encoder, TableStandardizer):
             table = TableStandardizer()
@@ -162,12 +179,18 @@ class StreamClassifier:
             self.encoder = FrozenEncoder(table, cache=self.encoder.cache)
         if self._optimizer is not None and state["optimizer"] is not None:
             self._optimizer.load_state_dict(state["optimizer"])
-        self.labels, self.features = list(state["labels"]), state["features"]
+        self.labels, self.features = loaded_labels(state["labels"]), state["features"]
         return self
 
     def state_bytes(self) -> int:
         """Bytes that are kept, whatever number of items was seen."""
         return sum(t.nbytes for t in self.learner.state_dict().values() if isinstance(t, Tensor))
+
+    def _identity(self) -> str:
+        """Of the extractor, but for what it has seen."""
+        encoder = self.encoder.encoder
+        kind = type(encoder).__name__ if isinstance(encoder, TableStandardizer) else encoder
+        return encoder_identity([kind, self.encoder.layer, self.encoder.pooling])
 
     def _having_seen(self, items: Any) -> FrozenEncoder:
         """The extractor after these items: a changed copy, since the batch may be refused and snapshots share it."""
@@ -189,6 +212,12 @@ class StreamClassifier:
         scores = self.learner.predict(z)[:, : len(self.labels)]
         missing = len(self.labels) - scores.shape[1]  # a learner that was told to forget its last classes
         return nn.functional.pad(scores, (0, missing), value=-torch.inf)
+
+
+def _spelled(label: Hashable) -> str:
+    """Labels that are written alike are taken for the same one."""
+    whole = isinstance(label, bool) or (isinstance(label, float) and label.is_integer())
+    return str(int(label)) if whole else str(label)  # type: ignore[call-overload]
 
 
 def adam(learner: Strategy) -> torch.optim.Adam | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,13 @@ from neurarium.continual.frozen_features._nearest_mean import NearestMeanClassif
 
 
 class _SecondMoments(NearestMeanClassifier):
-    """Class means, and the sum of z zᵀ over all examples."""
+    """Class means, and the scatter sum (z - m) (z - m)ᵀ of all examples about their mean m, whatever their order.
+
+    About the mean no digits are lost where features lie far from zero.
+    """
 
     gram: Tensor
+    exact: ClassVar[tuple[str, ...]] = ("means", "counts", "gram")
 
     def __init__(
         self, encoder: nn.Module | Callable[[Any], Any] | None = None, *, dtype: torch.dtype = torch.float64
@@ -23,9 +27,19 @@ class _SecondMoments(NearestMeanClassifier):
         self.register_buffer("gram", torch.empty(0, 0, dtype=dtype))
 
     def _update(self, features: Tensor, rows: Tensor, sign: int) -> None:
+        before, there = self._overall(), self.counts.sum()
         super()._update(features, rows, sign)
-        moments = features.T @ features
-        self.gram = sign * moments if not self.gram.numel() else self.gram + sign * moments
+        mean, count = features.mean(0), len(features)
+        other = before if sign > 0 else self._overall()  # the mean of the examples beside the batch
+        beside = there if sign > 0 else there - count
+        if not self.gram.numel():
+            self.gram = features.new_zeros(2 * (features.shape[1],))
+        within = (features - mean).T @ (features - mean)
+        self.gram = self.gram + sign * (within + _between(beside, other, count, mean))
+
+    def _overall(self) -> Tensor:
+        """The mean of all examples."""
+        return self.counts @ self.means / self.counts.sum().clamp_min(1)
 
     def forget_class(self, label: Hashable) -> None:
         """A class cannot be told apart in the sum over all of them.
@@ -38,26 +52,50 @@ class _SecondMoments(NearestMeanClassifier):
             "examples: use remove(x, y)"
         )
 
-    def _take_in(self, other: Any) -> None:
-        gram = other.gram.to(self.means)
-        self.gram = gram.clone() if not self.gram.numel() else self.gram + gram
+    def merge(self, other: NearestMeanClassifier) -> None:
+        """Take in what another classifier observed: the result is that of one fitted on both data sets.
+
+        Raises:
+            ValueError: as `NearestMeanClassifier.merge`.
+        """
+        before, there = self._overall(), self.counts.sum()
+        super().merge(other)
+        if not isinstance(other, _SecondMoments) or not other.gram.numel():
+            return
+        gram, counts = other.gram.to(self.means), other.counts.sum().to(self.means)
+        if not self.gram.numel():
+            self.gram = gram.clone()
+        else:
+            self.gram = self.gram + gram + _between(there, before, counts, other._overall().to(self.means))
 
     def _scores(self, features: Tensor) -> Tensor:
         if features.dtype not in self._linear:
             self._linear[features.dtype] = tuple(t.to(features) for t in self._weights())
-        weight, bias = self._linear[features.dtype]
-        return torch.addmm(bias, features, weight.T)
+        weight, bias, centre = self._linear[features.dtype]
+        return torch.addmm(bias, features - centre, weight.T)
 
-    def _weights(self) -> tuple[Tensor, Tensor]:
-        """A linear classifier: weight [classes, features] and bias [classes]."""
+    def _shrunk(self, scatter: Tensor, share: float, keep: float) -> Tensor | None:
+        """``keep`` of a scatter and ``share`` of its mean diagonal times the identity; None if it is rounding noise."""
+        level, eps = scatter.diagonal().mean(), torch.finfo(scatter.dtype).eps
+        spread, far = (
+            float(t.double().mean() ** 0.5) for t in (self.gram.diagonal(), self._overall().double().square())
+        )
+        far *= float(self.counts.sum()) ** 0.5
+        if not float(level) > 100 * eps * (spread**2 + spread * far + eps * far**2):
+            return None
+        return keep * scatter + share * level * torch.eye(len(scatter)).to(scatter)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A linear classifier of what a point has beyond a centre: weight [classes, features], bias and the centre."""
         raise TypeError("use StreamingLDA or StreamingRidge")
 
 
 class StreamingLDA(_SecondMoments):
     """The nearest mean under the covariance that the classes share (Hayes and Kanan, 2020).
 
-    Scores are mu^T S^-1 z - mu^T S^-1 mu / 2 with S the covariance within classes, shrunk; the covariance is that of
-    all data seen, whatever their order.
+    Scores are mu^T S^-1 z - mu^T S^-1 mu / 2, less what all classes share, with S the covariance within classes,
+    shrunk; the covariance is that of all data seen, whatever their order. With one example per class there is none, and
+    S is the identity.
 
     Args:
         encoder: see `NearestMeanClassifier`.
@@ -77,12 +115,15 @@ class StreamingLDA(_SecondMoments):
         super().__init__(encoder, dtype=dtype)
         self.shrinkage = shrinkage
 
-    def _weights(self) -> tuple[Tensor, Tensor]:
-        within = (self.gram - (self.means.T * self.counts) @ self.means) / self.counts.sum()
-        level = within.diagonal().mean().clamp_min(torch.finfo(within.dtype).tiny)
-        shrunk = (1 - self.shrinkage) * within + self.shrinkage * level * torch.eye(len(within)).to(within)
-        weight = torch.linalg.solve(shrunk, self.means.T).T
-        return weight, -(weight * self.means).sum(1) / 2
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        offsets = self.means - self._overall()
+        within = self.gram - (offsets.T * self.counts) @ offsets
+        shrunk = self._shrunk(within, self.shrinkage, 1 - self.shrinkage)
+        centre = self.means.mean(0)
+        means = self.means - centre
+        # without any spread within classes, the nearest mean
+        weight = means if shrunk is None else torch.linalg.solve(shrunk / self.counts.sum(), means.T).T
+        return weight, -(weight * means).sum(1) / 2, centre
 
 
 class StreamingRidge(_SecondMoments):
@@ -106,11 +147,19 @@ class StreamingRidge(_SecondMoments):
         super().__init__(encoder, dtype=dtype)
         self.strength = strength
 
-    def _weights(self) -> tuple[Tensor, Tensor]:
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
         total = self.counts.sum()
         share, mean = self.counts / total, (self.counts @ self.means) / total
-        scatter = self.gram - total * mean.outer(mean)
-        level = scatter.diagonal().mean().clamp_min(torch.finfo(scatter.dtype).tiny)
+        shrunk = self._shrunk(self.gram, self.strength, 1.0)
         towards = self.counts[:, None] * (self.means - mean)  # sum over examples of (target - share) (z - mean)
-        weight = torch.linalg.solve(scatter + self.strength * level * torch.eye(len(scatter)).to(scatter), towards.T).T
-        return weight, share - weight @ mean
+        weight = torch.zeros_like(towards) if shrunk is None else torch.linalg.solve(shrunk, towards.T).T
+        return weight, share, mean
+
+
+def _between(count: Tensor | int, mean: Tensor, other_count: Tensor | int, other_mean: Tensor) -> Tensor:
+    """What joining two sets of examples adds to the sum of their scatters (Chan et al., 1983)."""
+    whole = count + other_count
+    if float(whole) == 0:
+        return torch.zeros_like(other_mean.outer(other_mean))
+    apart = other_mean - mean
+    return (count * other_count / whole) * apart.outer(apart)

@@ -77,7 +77,7 @@ class ApproximateIndex:
             self._index.remove_ids(self._faiss.IDSelectorBatch(rows.numpy()))
 
     def search(self, queries: Tensor, k: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Inner products [queries, k] and rows; -inf and row 0 where fewer than ``k`` were found.
+        """Inner products [queries, k] and rows; -inf and row 0 where fewer than ``k`` were found in what was visited.
 
         Args:
             queries: [queries, features], unit length.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from neurarium.continual._strategy import Strategy
 from neurarium.continual.memory._approximate_index import ApproximateIndex
-from neurarium.continual.memory._item_table import Id
+from neurarium.continual.memory._item_table import Id, plain
 from neurarium.continual.memory._vector_store import VectorStore
 from neurarium.models import FrozenEncoder
 from neurarium.probes.neighbours._neighbours import nearest, unit
@@ -43,6 +44,7 @@ class NeighbourMemory(Strategy):
         self.pruning: tuple[str, int, int] | None = None
         self._pruned: tuple[tuple[int, int], Tensor] | None = None  # version of the store, factor of each row
         self._said_small = False
+        self._recall(self.store.note)
 
     def __len__(self) -> int:
         """Items in the memory."""
@@ -97,6 +99,7 @@ class NeighbourMemory(Strategy):
             self.store.remove(rows)
             if self.index is not None:
                 self.index.remove(rows)
+            self._note()
         return len(rows)
 
     def _chosen(
@@ -123,7 +126,8 @@ class NeighbourMemory(Strategy):
         names = list(ids)
         with self.store.lock:
             self.store.rows(names)
-            self.blocked.update(names)
+            self.blocked.update(plain(name) for name in names)
+            self._note()
 
     def reweight(self, ids: Iterable[Id], factor: float) -> None:
         """Multiply the votes of items until `reset`.
@@ -136,7 +140,8 @@ class NeighbourMemory(Strategy):
         names = list(ids)
         with self.store.lock:
             self.store.rows(names)
-            self.factors.update(dict.fromkeys(names, factor))
+            self.factors.update({plain(name): factor for name in names})
+            self._note()
 
     def relabel(self, name: Id, label: int) -> None:
         """Give one item another class."""
@@ -148,6 +153,7 @@ class NeighbourMemory(Strategy):
         with self.store.lock:
             self.blocked.clear()
             self.factors.clear()
+            self._note()
 
     # Pruning
 
@@ -183,19 +189,22 @@ class NeighbourMemory(Strategy):
         """
         if kind not in ("soft", "hard"):
             raise ValueError(f"kind must be soft or hard, not {kind!r}")
-        with self.store.reading():
+        with self.store.lock:
             self.pruning, self._pruned = (kind, k or {"soft": 10, "hard": 100}[kind], threshold), None
+            self._note()
+        with self.store.reading():
             return self.row_factors()
 
     def unprune(self) -> None:
         """Undo `prune`."""
         with self.store.lock:
             self.pruning, self._pruned = None, None
+            self._note()
 
     # Searching
 
     def save(self, path: str | Path) -> None:
-        """Write the memory into a new folder, which ``VisualMemory(path=...)`` opens."""
+        """Write the memory with its blocks, weights and pruning into a new folder, for ``VisualMemory(path=...)``."""
         self.store.copy_to(path)
 
     def embed(self, x: Any) -> Tensor:
@@ -210,7 +219,7 @@ class NeighbourMemory(Strategy):
         """Cosines [queries, k] of the nearest rows and the rows, nearest first; -inf where there were fewer.
 
         Raises:
-            ValueError: the memory is empty, or embeddings have another size.
+            ValueError: the memory is empty, every item is blocked, or embeddings have another size.
 
         Warns:
             UserWarning: ``k`` is more than there are items (once).
@@ -226,6 +235,8 @@ class NeighbourMemory(Strategy):
                 warnings.warn(f"k is {k} but the memory holds {len(self)} items: all of them vote", stacklevel=5)
             hidden = self.store.removed.clone()
             hidden[list(self.store.find(self.blocked).values())] = True
+            if bool(hidden.all()):
+                raise ValueError("every item is blocked: call reset() before asking")
             hard = self.pruning is not None and self.pruning[0] == "hard"
             left_out = hidden | (self.row_factors() == 0) if hard else hidden
             return self._retrieve(queries, min(k, len(self)), hidden if bool(left_out.all()) else left_out)
@@ -239,10 +250,20 @@ class NeighbourMemory(Strategy):
         if self.index.rows < len(self.store.labels):
             self.index.add(self.store.vectors[self.index.rows :])
             self.index.remove(self.store.removed.nonzero().flatten())
-        return self.index.search(queries, k, hidden)
+        found, rows = self.index.search(queries, k, hidden)
+        there = min(k, int((~hidden).sum()))
+        short = ((found > -torch.inf).sum(1) < there).nonzero().flatten()
+        for part in short.split(_QUERIES):  # what was visited is too empty, after much was forgotten or hidden
+            found[part], rows[part] = nearest(queries[part], self.store.vectors, k, hidden)
+        return found, rows
 
     def row_factors(self) -> Tensor:
-        """What the vote of each row is multiplied by, [rows]."""
+        """What the vote of each row is multiplied by, [rows]: its factor of pruning times that of `reweight`."""
+        with self.store.reading():
+            return self.pruning_factors() * self.own_factors()
+
+    def pruning_factors(self) -> Tensor:
+        """What pruning leaves of the vote of each row, [rows]; ones without it."""
         with self.store.reading():
             if self._pruned is None or self._pruned[0] != self.store.version:
                 factors = torch.ones(len(self.store.labels), dtype=torch.float64)
@@ -252,10 +273,14 @@ class NeighbourMemory(Strategy):
                     soft = torch.where(wrong > 0, 1.75 / (1 + wrong.double()), factors)
                     factors = soft if kind == "soft" else (wrong < threshold).double()
                 self._pruned = self.store.version, factors
-            factors = self._pruned[1]
+            return self._pruned[1]
+
+    def own_factors(self) -> Tensor:
+        """The factors that `reweight` gave, [rows]; ones elsewhere."""
+        with self.store.reading():
+            factors = torch.ones(len(self.store.labels), dtype=torch.float64)
             for name, row in self.store.find(self.factors).items():
-                factors = factors.clone() if factors is self._pruned[1] else factors
-                factors[row] *= self.factors[name]
+                factors[row] = self.factors[name]
             return factors
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -267,6 +292,7 @@ class NeighbourMemory(Strategy):
                 "labels": self.store.labels[there],
                 "ids": self.store.ids(there.tolist()),
                 "levels": {name: values[there] for name, values in self.store.levels.items()},
+                "decisions": self._decisions(),
             }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -275,3 +301,23 @@ class NeighbourMemory(Strategy):
             self.remove(where=lambda name, label: True)
         if len(state["vectors"]):
             self.store.add(state["vectors"], state["labels"], state["ids"], state["levels"])
+        self._recall(state.get("decisions"))
+        self._note()
+
+    # What was decided, beside what is remembered
+
+    def _decisions(self) -> str:
+        """Blocks, weights and pruning as text; nothing where there are none."""
+        if not (self.blocked or self.factors or self.pruning):
+            return ""
+        blocked = sorted(self.blocked, key=lambda name: (isinstance(name, str), name))
+        return json.dumps({"blocked": blocked, "factors": list(self.factors.items()), "pruning": self.pruning})
+
+    def _recall(self, decisions: str | None) -> None:
+        found = json.loads(decisions) if decisions else {"blocked": [], "factors": [], "pruning": None}
+        self.blocked, self.factors = set(found["blocked"]), dict(found["factors"])
+        self.pruning = None if found["pruning"] is None else tuple(found["pruning"])
+        self._pruned = None
+
+    def _note(self) -> None:
+        self.store.set_note(self._decisions())

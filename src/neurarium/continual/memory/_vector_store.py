@@ -141,6 +141,17 @@ class VectorStore:
                 self.labels = self.labels.index_fill(0, torch.tensor([row]), label)
             self.refresh()
 
+    @property
+    def note(self) -> str:
+        """A text that is kept beside the vectors, on disk where they are; copies have it too."""
+        return str(self._table.meta("note") or "")
+
+    def set_note(self, text: str) -> None:
+        """Replace the note."""
+        if text != self.note:
+            with self._table.writing():
+                self._table.set_meta(note=text)
+
     def copy_to(self, path: str | Path) -> None:
         """Write what is there as a new store, without gaps, into an empty folder; equal contents give equal bytes.
 
@@ -152,6 +163,7 @@ class VectorStore:
             raise ValueError(f"{target} is not empty: save into a new folder")
         keep = (~self.removed).nonzero().flatten()
         copy = VectorStore(self.features, target, self.dtype)
+        copy.set_note(self.note)
         if len(keep):
             levels = {name: values[keep] for name, values in self.levels.items()}
             copy.add(self.vectors[keep], self.labels[keep], self.ids(keep.tolist()), levels)

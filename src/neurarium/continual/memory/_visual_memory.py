@@ -158,7 +158,9 @@ class VisualMemory(NeighbourMemory):
         if level is not None and level not in self.store.levels:
             raise ValueError(f"no item has a label at level {level!r}; there are {sorted(self.store.levels)}")
         labels = self.store.labels if level is None else self.store.levels[level]
-        weights = self.vote.weights(found) * self.row_factors()[rows]
+        whole, pruning = self.vote.weights(found), self.pruning_factors()[rows]
+        silent = (whole * pruning).sum(1, keepdim=True) == 0  # pruning left no neighbour: they vote without it
+        weights = whole * torch.where(silent, 1.0, pruning) * self.own_factors()[rows]
         return labels[rows].masked_fill(found == -torch.inf, -1), weights, rows, found
 
 

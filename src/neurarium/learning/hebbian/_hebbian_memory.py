@@ -24,7 +24,7 @@ class HebbianMemory(nn.Module):
 
     - the patterns themselves after `store`;
     - the mean example of each class after ``learn(examples, labels)`` (supervised; running sums, so the order and the
-      grouping of the examples do not matter);
+      grouping of the examples do not matter; the row of a class without examples is zero and counts for nothing);
     - every example by itself, with the weight 1 / (examples per pattern), after ``learn(examples)`` (unsupervised).
 
     A memory is filled in one of these ways; `reset` empties it. Fields go through overlaps, O(rows x neurons) a sweep;
@@ -148,6 +148,8 @@ class HebbianMemory(nn.Module):
         if labels is None:
             return self._sample(flat, generator)
         labels = labels.flatten().to(self.rows.device)
+        if not labels.is_floating_point():
+            labels = labels.long()
         if len(labels) != len(flat):
             raise ValueError(f"there are {len(flat)} examples but {len(labels)} labels")
         if labels.is_floating_point() or (len(labels) and int(labels.min()) < 0):
@@ -172,7 +174,7 @@ class HebbianMemory(nn.Module):
             rows = rows / self.counts.clamp_min(1).unsqueeze(1)
         if self.center and self.mode != "empty":
             rows = rows - self.total / self.seen
-        return rows
+        return rows * (self.counts > 0).unsqueeze(1) if self.mode == "supervised" else rows
 
     def coupling(self) -> ManyBody:
         """The energy function of what is held now.
@@ -229,7 +231,7 @@ class HebbianMemory(nn.Module):
         r2 = self.quality**2
         examples = 1.0
         if self.mode == "supervised":
-            examples = float(self.seen) / self.num_rows
+            examples = float(self.seen) / int((self.counts > 0).sum())
         elif self.mode == "unsupervised":
             examples = self.num_rows / (self.num_patterns or 1)
         scale = self.quality**self.order

@@ -102,7 +102,7 @@ class ForwardForward(LearningRule):
         if y is None:
             flat[:, : self.num_classes] = height / self.num_classes
         else:
-            flat[:, : self.num_classes] = height * F.one_hot(y, self.num_classes)
+            flat[:, : self.num_classes] = height * F.one_hot(y.long(), self.num_classes)
         return flat.view_as(x)
 
     def assign_credit(self, x: Tensor, y: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,10 +16,13 @@ from torch import Tensor, nn
 from neurarium.data import Split
 
 POOLING = ("flatten", "mean", "max", "first")
+_SWITCHING = threading.Lock()
 
 
 class FrozenEncoder(nn.Module):
     """``encoder(x) -> [batch, features]`` without gradients, in evaluation mode, whatever is around it.
+
+    Your encoder is in evaluation mode while it runs here; between calls it is in the mode that you gave it.
 
     To learn on frozen features, compute them once: ``[encoder.encode(task) for task in stream]``.
 
@@ -53,7 +58,7 @@ class FrozenEncoder(nn.Module):
             raise ValueError(f"batch_size must be at least 1 and cache not negative, not {batch_size} and {cache}")
         self.encoder = nn.Identity() if encoder is None else encoder
         if isinstance(self.encoder, nn.Module):
-            self.encoder.requires_grad_(False).eval()
+            self.encoder.requires_grad_(False)
         elif not callable(encoder) and not hasattr(encoder, "encode"):
             raise TypeError(f"encoder must be a module, a function or have encode(), not {type(encoder).__name__}")
         names = dict(self.encoder.named_modules()) if isinstance(self.encoder, nn.Module) else {}
@@ -61,12 +66,12 @@ class FrozenEncoder(nn.Module):
             raise ValueError(f"the encoder has no layer {layer!r}; there are: {', '.join(n for n in names if n)}")
         self.layer, self.pooling, self.batch_size, self.cache = layer, pooling, batch_size, cache
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._running = 0
+        self._modes: list[tuple[nn.Module, bool]] = []
 
     def train(self, mode: bool = True) -> FrozenEncoder:
-        """Sets this module's flag; the encoder stays in evaluation mode."""
-        super().train(mode)
-        if isinstance(self.encoder, nn.Module):
-            self.encoder.eval()
+        """Sets this module's flag alone; the encoder runs in evaluation mode in any case."""
+        self.training = mode
         return self
 
     @torch.no_grad()
@@ -84,7 +89,8 @@ class FrozenEncoder(nn.Module):
             return self._kept[key]
         if isinstance(self.encoder, nn.Identity):
             return self._pool(x)
-        parts = [self._pool(self._call(x[i : i + self.batch_size])) for i in range(0, len(x), self.batch_size)]
+        with self._evaluating():
+            parts = [self._pool(self._call(x[i : i + self.batch_size])) for i in range(0, len(x), self.batch_size)]
         features = parts[0] if len(parts) == 1 else torch.cat(parts)
         if key is not None:
             self._kept[key] = features
@@ -99,6 +105,27 @@ class FrozenEncoder(nn.Module):
     def forget(self) -> None:
         """Empty the cache; needed where the encoder's weights were changed from outside."""
         self._kept.clear()
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The encoder in evaluation mode; the last of several threads that run it puts its modes back."""
+        if not isinstance(self.encoder, nn.Module):
+            yield
+            return
+        with _SWITCHING:
+            if not self._running:
+                self._modes = [(module, module.training) for module in self.encoder.modules()]
+                self.encoder.eval()
+            self._running += 1
+        try:
+            yield
+        finally:
+            with _SWITCHING:
+                self._running -= 1
+                if not self._running:
+                    for module, mode in self._modes:
+                        module.training = mode
+                    self._modes = []
 
     def _call(self, x: Any) -> Tensor:
         if not isinstance(self.encoder, nn.Module) or hasattr(self.encoder, "encode"):
