@@ -1,10 +1,5 @@
 """Every learning rule together with EWC's springs, gradient noise, jumps along the trajectory, the all-reduce."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -15,6 +10,7 @@ from neurarium.learning import GradientNoise, LearningRule, LinearNowcast, Nowca
 from neurarium.testing import public
 from neurarium.testing.contract import blobs, same, seeded
 from neurarium.training import fit
+from ranks import run_ranks
 
 RULES = public("learning", LearningRule)
 every_rule = pytest.mark.parametrize("rule_class", RULES.values(), ids=list(RULES))
@@ -135,7 +131,6 @@ from neurarium.testing import public
 from neurarium.testing.contract import blobs
 from neurarium.training import all_reduce_gradients, broadcast_state
 
-dist.init_process_group("gloo")
 rank = dist.get_rank()
 x, y = blobs(examples=64)
 mine = slice(rank * 32, rank * 32 + 32)
@@ -177,7 +172,6 @@ for name, rule_class in public("learning", LearningRule).items():
     dist.all_reduce(agree, op=dist.ReduceOp.MIN)
     if rank == 0:
         print(name, kind, bool(agree), flush=True)
-dist.destroy_process_group()
 """
 
 WHOLE_BATCH: dict[str, str] = {}
@@ -186,15 +180,9 @@ WHOLE_BATCH: dict[str, str] = {}
 
 def test_every_rule_under_the_all_reduce(tmp_path):
     """Ranks agree, and rules that draw nothing get the gradient of the joined batch."""
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)],
-        capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-    )  # fmt: skip
-    lines = [line.split() for line in done.stdout.splitlines()]
+    first, _ = run_ranks(WORKER, tmp_path)
+    lines = [line.split() for line in first.splitlines()]
     found = {name: kind for name, kind, agree in lines if agree == "True"}
-    assert found.keys() == RULES.keys(), done.stdout + done.stderr[-2000:]
+    assert found.keys() == RULES.keys(), first
     assert {name for name, kind in found.items() if kind == "batch-wise"} == WHOLE_BATCH.keys()
     assert {"Backprop", "DirectFeedbackAlignment"} <= {name for name, kind in found.items() if kind == "joined"}
