@@ -6,10 +6,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
@@ -28,8 +30,12 @@ class Executor(Protocol):
 
     jobs: int
 
-    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
-        """Run all tasks; a failed trial is an outcome, never an exception. Closing the iterator stops what runs."""
+    def run(self, tasks: deque[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
+        """Take tasks from the head of the queue and run them until it is empty.
+
+        Whoever takes an outcome may put more tasks into the queue before asking for the next one. A failed trial is an
+        outcome, never an exception. Closing the iterator stops what runs.
+        """
 
 
 class Throttle:
@@ -51,9 +57,10 @@ class Inline:
 
     jobs = 1
 
-    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
+    def run(self, tasks: deque[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
         """Run the tasks in order."""
-        for task in tasks:
+        while tasks:
+            task = tasks.popleft()
             report = Throttle(lambda what, done, total, task=task: watch(task, what, done, total))  # type: ignore[misc]
             yield task, execute(task, report)
 
@@ -75,15 +82,15 @@ class Processes:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["torch", "neurarium.lab.preload"])
 
-    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
-        """Run the tasks, ``jobs`` at a time, in order of submission."""
-        _start_fork_server()
-        waiting = deque(tasks)
+    def run(self, tasks: deque[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
+        """Run the tasks, ``jobs`` at a time, in the queue's order."""
+        if tasks:
+            _start_fork_server()
         running: dict[Connection, tuple[Task, Any]] = {}
         try:
-            while waiting or running:
-                while waiting and len(running) < self.jobs:
-                    task = waiting.popleft()
+            while tasks or running:
+                while tasks and len(running) < self.jobs:
+                    task = tasks.popleft()
                     running.__setitem__(*self._start(task))
                 for ready in wait(list(running), timeout=1.0):
                     receiver = ready if isinstance(ready, Connection) else None
@@ -110,9 +117,27 @@ class Processes:
     def _start(self, task: Task) -> tuple[Connection, tuple[Task, Any]]:
         receiver, sender = self.context.Pipe(duplex=False)
         process = self.context.Process(target=_work, args=(task, sender), daemon=True)
-        process.start()
+        with _without_main():
+            process.start()
         sender.close()
         return receiver, (task, process)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep a worker from importing the script that this process runs: it needs nothing from there, and a script that
+    calls `neurarium.lab.run` at its top would call it again in every worker."""
+    main = sys.modules["__main__"]
+    names = ("__file__", "__spec__")
+    kept = {name: getattr(main, name) for name in names if hasattr(main, name)}
+    main.__spec__ = None
+    if "__file__" in kept:
+        del main.__file__
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
 
 
 def _start_fork_server() -> None:
@@ -181,12 +206,15 @@ class RayCluster:
         self.jobs = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
         self.threads = threads
 
-    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
+    def run(self, tasks: deque[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
         """Run the tasks wherever the cluster has room."""
         remote = self.ray.remote(num_cpus=self.threads, max_retries=self.retries)(_execute_silently)
-        waiting = {remote.remote(task): task for task in tasks}
+        waiting: dict[Any, Task] = {}
         try:
-            while waiting:
+            while tasks or waiting:
+                while tasks:
+                    task = tasks.popleft()
+                    waiting[remote.remote(task)] = task
                 done, _ = self.ray.wait(list(waiting), num_returns=1)
                 task = waiting.pop(done[0])
                 try:

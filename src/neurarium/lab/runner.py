@@ -1,17 +1,19 @@
-"""Running a study: plan, skip what the store has, run, store, judge; more seeds while a claim is undecided."""
+"""Running studies: plan, skip what the store has, run, store, judge; more seeds while a claim is undecided."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from neurarium.lab.claims import Claim, Interval, Verdict, interval
-from neurarium.lab.errors import RequestError
+from neurarium.lab.claims import Claim
+from neurarium.lab.errors import RequestError, StudyError
 from neurarium.lab.executors import Executor
+from neurarium.lab.finding import Finding, finding_of, judge
 from neurarium.lab.fingerprint import fingerprint
 from neurarium.lab.registry import Entry
 from neurarium.lab.store import Store
@@ -50,50 +52,11 @@ class Request:
             raise RequestError(f"threads must be at least 1, not {self.threads}")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A study's trials and what they say.
-
-    Args:
-        entry: the study run.
-        study: its definition.
-        scale: the scale run at.
-        trials: arm -> seed -> outcome, failed ones included.
-        tasks: the settings behind each arm.
-        verdicts: one per claim, in order; None where the claim's arms were not all run or the scale gives no verdict.
-        seconds: summed wall seconds of the trials.
-        fingerprint: of the code run.
-    """
-
-    entry: Entry
-    study: Study
-    scale: str
-    trials: dict[str, dict[int, Outcome]]
-    settings: dict[str, dict[str, object]]
-    verdicts: list[Verdict | None]
-    seconds: float
-    fingerprint: str
-
-    @property
-    def failed(self) -> list[tuple[str, int, Outcome]]:
-        """Arm, seed and outcome of the trials that failed."""
-        return [(a, s, o) for a, seeds in self.trials.items() for s, o in seeds.items() if o.status == "failed"]
-
-    def intervals(self, arm: str) -> dict[str, Interval]:
-        """Each metric's mean over seeds and its interval."""
-        done = [o for o in self.trials.get(arm, {}).values() if o.status == "done"]
-        names = dict.fromkeys(name for o in done for name in o.metrics)
-        return {
-            name: interval([o.metrics[name] for o in done if name in o.metrics], self.study.deterministic)
-            for name in names
-        }
-
-
 class Listener(Protocol):
     """Told what happens while a study runs."""
 
-    def planned(self, tasks: Sequence[Task], cached: int) -> None:
-        """Tasks that will be run now, and how many were found in the store."""
+    def planned(self, study: str, tasks: Sequence[Task], cached: int) -> None:
+        """Tasks of a study that will be run, and how many were found in the store."""
 
     def progress(self, task: Task, what: str, done: int, total: int) -> None:
         """A running task's state."""
@@ -105,7 +68,7 @@ class Listener(Protocol):
 class Silent:
     """A listener that does nothing."""
 
-    def planned(self, tasks: Sequence[Task], cached: int) -> None:
+    def planned(self, study: str, tasks: Sequence[Task], cached: int) -> None:
         """Ignore."""
 
     def progress(self, task: Task, what: str, done: int, total: int) -> None:
@@ -113,6 +76,15 @@ class Silent:
 
     def finished(self, task: Task, outcome: Outcome) -> None:
         """Ignore."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A study to be run, with further files whose code its trials depend on (a user's model)."""
+
+    entry: Entry
+    study: Study
+    sources: Sequence[Path] = ()
 
 
 def run_study(
@@ -125,7 +97,7 @@ def run_study(
     listener: Listener | None = None,
     sources: Sequence[Path] = (),
 ) -> Finding:
-    """Run what the store lacks of a study, and judge its claims.
+    """Run what the store lacks of one study, and judge its claims.
 
     Args:
         entry: where the study is.
@@ -138,34 +110,117 @@ def run_study(
 
     Raises:
         RequestError: an arm, setting or scale does not exist.
+        StudyError: a claim names a metric that the trial does not return.
     """
-    code = fingerprint([entry.path, *sources])
-    arms = [closest(arm, study.arms, "arm") for arm in request.arms] or list(study.arms)
-    settings = {arm: plain(study.settings(arm, request.scale, request.overrides)) for arm in arms}
-    first, cap = looks(study, request)
-    trials: dict[str, dict[int, Outcome]] = {arm: {} for arm in arms}
+    job = Job(entry, study, sources)
+    (finding,) = run_studies([job], request, executor=executor, store=store, listener=listener)
+    return finding
+
+
+def run_studies(
+    jobs: Sequence[Job], request: Request, *, executor: Executor, store: Store, listener: Listener | None = None
+) -> Iterator[Finding]:
+    """Run what the store lacks of several studies in one queue; yields each study's finding as its last trial ends.
+
+    The seeds that an undecided claim asks for go to the head of the queue, so that no core waits for the last trial of
+    a study, and no study for the others.
+
+    Raises:
+        RequestError: an arm, setting or scale does not exist; nothing is run then.
+        StudyError: a claim names a metric that the trial does not return; the other studies are run before.
+    """
     listener = listener or Silent()
-    wanted, count = set(arms), first
-    while True:
-        tasks = [
-            _task(entry, study, arm, seed, settings[arm], code, request)
-            for seed in range(count)
-            for arm in arms
-            if arm in wanted and seed not in trials[arm]
+    queue: deque[Task] = deque()
+    owners: dict[str, _Plan] = {}
+    faults: list[StudyError] = []
+
+    def ended(plan: _Plan, front: bool) -> Iterator[Finding]:
+        """After the last task of a look: put those of the next into the queue, or give the finding."""
+        try:
+            tasks = _missing(plan, request, store, listener)
+            plan.pending = len(tasks)
+            owners.update(dict.fromkeys((task.key for task in tasks), plan))
+            (queue.extendleft(reversed(tasks)) if front else queue.extend(tasks))
+            if not tasks:
+                yield plan.finding()
+        except StudyError as fault:
+            faults.append(fault)
+
+    for plan in [_Plan(job, request) for job in jobs]:
+        yield from ended(plan, front=False)
+    for task, outcome in executor.run(queue, listener.progress):
+        plan = owners.pop(task.key)
+        store.put(task, outcome)
+        plan.trials[task.arm][task.seed] = outcome
+        plan.pending -= 1
+        listener.finished(task, outcome)
+        if not plan.pending:
+            yield from ended(plan, front=True)
+    if faults:
+        raise faults[0]
+
+
+class _Plan:
+    """One study on its way: what is done, and which tasks come next."""
+
+    def __init__(self, job: Job, request: Request) -> None:
+        self.job = job
+        self.request = request
+        study = job.study
+        self.code = fingerprint([job.entry.path, *job.sources])
+        arms = [closest(arm, study.arms, "arm") for arm in request.arms] or list(study.arms)
+        self.settings = {arm: plain(study.settings(arm, request.scale, request.overrides)) for arm in arms}
+        self.trials: dict[str, dict[int, Outcome]] = {arm: {} for arm in arms}
+        self.wanted = set(arms)
+        self.count, self.cap = looks(study, request)
+        self.begun = False
+        self.pending = 0
+
+    def look(self) -> list[Task]:
+        """The tasks of the next look: first all arms; then, seed by seed, those of the claims still undecided."""
+        if self.begun:
+            undecided = self.undecided()
+            failed = any(o.status == "failed" for seeds in self.trials.values() for o in seeds.values())
+            if self.count >= self.cap or failed or not undecided:
+                return []
+            self.wanted = {arm for claim in undecided for arm in claim.arms}
+            self.count = min(self.cap, math.ceil(self.count * 1.6))
+        self.begun = True
+        return [
+            _task(self.job.entry, self.job.study, arm, seed, self.settings[arm], self.code, self.request)
+            for seed in range(self.count)
+            for arm in self.trials
+            if arm in self.wanted and seed not in self.trials[arm]
         ]
-        _run_missing(tasks, request, executor, store, listener, trials)
-        verdicts = judge(study, request.scale, trials)
-        undecided = [
-            claim for claim, verdict in zip(study.claims, verdicts, strict=True)
-            if verdict is not None and verdict.outcome == "undecided"
-        ]  # fmt: skip
-        failed = any(o.status == "failed" for seeds in trials.values() for o in seeds.values())
-        if count >= cap or not undecided or failed:
-            break
-        wanted = {arm for claim in undecided for arm in claim.arms}
-        count = min(cap, math.ceil(count * 1.6))
-    seconds = sum(o.wall for seeds in trials.values() for o in seeds.values())
-    return Finding(entry, study, request.scale, trials, settings, verdicts, seconds, code)
+
+    def undecided(self) -> list[Claim]:
+        """Claims whose verdict more seeds could settle."""
+        study = self.job.study
+        verdicts = judge(self.job.entry, study, self.request.scale, self.trials)
+        return [c for c, v in zip(study.claims, verdicts, strict=True) if v is not None and v.outcome == "undecided"]
+
+    def finding(self) -> Finding:
+        """What the trials say."""
+        return finding_of(
+            self.job.entry, self.job.study, self.request.scale, self.settings, self.trials,
+            fingerprint=self.code, device=self.request.device, threads=self.request.threads,
+        )  # fmt: skip
+
+
+def _missing(plan: _Plan, request: Request, store: Store, listener: Listener) -> list[Task]:
+    """The tasks of the plan's next look that the store lacks; looks that it has whole are passed."""
+    while tasks := plan.look():
+        missing = []
+        for task in tasks:
+            known = None if request.fresh else store.get(task.key)
+            if known is not None and known.status == "done":
+                plan.trials[task.arm][task.seed] = known
+            else:
+                missing.append(task)
+        listener.planned(plan.job.entry.slug, missing, len(tasks) - len(missing))
+        if missing:
+            return missing
+    return []
 
 
 def looks(study: Study, request: Request) -> tuple[int, int]:
@@ -195,45 +250,3 @@ def _task(
         folder=folder,
         path=tuple(path for path in sys.path if path),
     )
-
-
-def _run_missing(
-    tasks: Sequence[Task],
-    request: Request,
-    executor: Executor,
-    store: Store,
-    listener: Listener,
-    trials: dict[str, dict[int, Outcome]],
-) -> None:
-    missing = []
-    for task in tasks:
-        known = None if request.fresh else store.get(task.key)
-        if known is not None and known.status == "done":
-            trials[task.arm][task.seed] = known
-        else:
-            missing.append(task)
-    listener.planned(missing, len(tasks) - len(missing))
-    for task, outcome in executor.run(missing, listener.progress):
-        store.put(task, outcome)
-        trials[task.arm][task.seed] = outcome
-        listener.finished(task, outcome)
-
-
-def judge(study: Study, scale: str, trials: Mapping[str, Mapping[int, Outcome]]) -> list[Verdict | None]:
-    """A verdict per claim; None where an arm was not run, and at smoke scale."""
-    if scale == "smoke":
-        return [None] * len(study.claims)
-    table = {arm: {seed: o.metrics for seed, o in seeds.items() if o.status == "done"} for arm, seeds in trials.items()}
-    return [_judge_claim(claim, study, table) for claim in study.claims]
-
-
-def _judge_claim(claim: Claim, study: Study, table: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Verdict | None:
-    if any(not table.get(arm) for arm in claim.arms):
-        return None
-    try:
-        return claim.judge(table, study.deterministic)
-    except KeyError as missing:
-        raise RequestError(
-            f"the claim {claim.text!r} needs the metric {missing}, which the trial of "
-            f"{' or '.join(claim.arms)} did not return"
-        ) from None

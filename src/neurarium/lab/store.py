@@ -41,6 +41,8 @@ class Row:
     scale: str
     settings: dict[str, Any]
     fingerprint: str
+    device: str
+    threads: int
     outcome: Outcome
 
 
@@ -129,4 +131,7 @@ class Store:
                     finished=r["finished"],
                 )
                 settings = json.loads(r["settings"])
-                yield Row(r["study"], r["arm"], r["seed"], r["scale"], settings, r["fingerprint"], outcome)
+                yield Row(
+                    r["study"], r["arm"], r["seed"], r["scale"], settings, r["fingerprint"], r["device"], r["threads"],
+                    outcome,
+                )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union
 from neurarium.lab.claims import Claim
 from neurarium.lab.errors import RequestError
 from neurarium.lab.figures import Figure
-from neurarium.lab.run import Run
+from neurarium.lab._run import Run
 
 Metrics = Mapping[str, float]
 Scale = Literal["smoke", "small", "paper"]

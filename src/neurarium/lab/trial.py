@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from neurarium.lab.registry import load_module
-from neurarium.lab.run import Progress, Run
+from neurarium.lab._run import Progress, Run
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Outcome:
         curves: recorded rows.
         wall: seconds on the clock.
         cpu: seconds of processor time, all threads.
-        peak_memory: largest resident size during the trial, bytes.
+        peak_memory: bytes at the most: of tensors on the GPU where the trial ran there, else the resident size.
         traceback: of a failed trial.
         environment: versions and machine.
         finished: time of the end, seconds since 1970.
@@ -117,6 +117,7 @@ def execute(task: Task, progress: Progress) -> Outcome:
     torch.manual_seed(task.seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(task.threads)
+    with_gpu = prepare_gpu(task.device)
     run = Run(task.seed, task.device, Path(task.folder) if task.folder else None, progress)
     reset_peak_memory()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -126,6 +127,8 @@ def execute(task: Task, progress: Progress) -> Outcome:
         sys.path.extend(entry for entry in task.path if entry not in sys.path)
         settings = at_address(task.kind)(**task.settings)
         metrics = _checked(at_address(task.trial)(settings, run))
+        if with_gpu:
+            torch.cuda.synchronize(task.device)  # what is still queued there is part of the trial's seconds
     except Exception:
         failure = traceback.format_exc()
     finally:
@@ -136,11 +139,29 @@ def execute(task: Task, progress: Progress) -> Outcome:
         curves=run.curves,
         wall=time.perf_counter() - wall,
         cpu=time.process_time() - cpu,
-        peak_memory=peak_memory(),
+        peak_memory=torch.cuda.max_memory_allocated(task.device) if with_gpu else peak_memory(),
         traceback=failure,
         environment=environment(),
         finished=time.time(),
     )
+
+
+def prepare_gpu(device: str) -> bool:
+    """Make a CUDA device compute the same numbers every time and count its memory anew; False for any other device.
+
+    An operation that has no deterministic form there warns and runs. On the CPU one number of threads always gives the
+    same sums, so nothing is changed there.
+    """
+    import torch
+
+    if not device.startswith("cuda"):
+        return False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product is made
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and no trial reads what it did not write
+    torch.backends.cudnn.benchmark = False
+    torch.cuda.reset_peak_memory_stats(device)
+    return True
 
 
 def _checked(metrics: Any) -> dict[str, float]:
