@@ -26,7 +26,7 @@ _os._exit(0)
 """
 
 
-def run_ranks(code: str, folder: Path, *arguments: str, ranks: int = 2, timeout: float = 120) -> list[str]:
+def run_ranks(code: str, folder: Path, *arguments: str, ranks: int = 2, timeout: float = 240) -> list[str]:
     """Run ``code`` on every rank inside a gloo group; returns what each rank wrote to standard output.
 
     Args:

@@ -28,8 +28,8 @@ FILES = {
     "data/loading.py": "def load(name):\n    return 1\n",
     "data/arrays.py": "class Split: pass\n",
     "lab/__init__.py": "",
-    "lab/__init__.pyi": "from .run import Run as Run\nfrom .claims import C as C\nfrom .study import Study as Study\n",
-    "lab/run.py": "class Run: pass\n",
+    "lab/__init__.pyi": "from ._run import Run as Run\nfrom .claims import C as C\nfrom .study import Study as Study\n",
+    "lab/_run.py": "class Run: pass\n",
     "lab/claims.py": "class C: pass\n",
     "lab/study.py": "class Study: pass\n",
     "studies/__init__.py": "",
@@ -87,7 +87,7 @@ def test_closure_is_what_is_used(house):
     names = {name.removeprefix("neurarium.") for name in module.closure([package / "studies/s.py"])}
     assert names == {
         "studies.s", "learning.one", "learning.pam.sums", "layers.base", "layers.names", "layers.op",
-        "data.arrays", "lab.run",
+        "data.arrays", "lab._run",
     }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_closure_is_what_is_used(house):
         ("layers/op.py", "return 1", "return 2", True),  # a decorator that changes what is used
         ("learning/pam/sums.py", "a + b", "b + a", True),
         ("learning/pam/sums.py", "return 0", "return 1", False),
-        ("lab/run.py", "pass", "x = 1", True),
+        ("lab/_run.py", "pass", "x = 1", True),
         ("learning/two.py", "y = 2", "y = 3", False),
         ("lab/claims.py", "pass", "x = 1", False),
         ("data/loading.py", "return 1", "return 2", False),  # known by the contents of what it loads

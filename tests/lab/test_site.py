@@ -12,10 +12,11 @@ import pytest
 from neurarium.lab import Bars, Curve, Heatmap, RequestError, Scatter
 from neurarium.lab.claims import interval
 from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site
-from neurarium.lab.site.charts import chart
-from neurarium.lab.site.curves import bands, mean_map, thin
+from neurarium.lab.site.charts import chart as chart_of
+from neurarium.lab.site.curves import bands, mean_map
 from neurarium.lab.site.intervals import interval_plot
 from neurarium.lab.site.text import address, duration, file_name, number, prose, script, setting
+from neurarium.lab.thinning import drawn, thin
 
 HOSTILE = '<script>document.title = "broken"</script> & "quotes"'
 
@@ -53,7 +54,14 @@ def page(slug="first", **changes):
         "code_url": "file:///tmp/study.py", "scale": "small", "scope": "measured", "assumption": "",
         "seconds_total": 12.0, "fingerprint": "abc", "stale": False, "failures": [],
     }  # fmt: skip
-    return PaperPage(**{**content, **changes})
+    content.update(changes)
+    content["curves"] = [drawn(figure, content["curves"]) for figure in content["figures"]]
+    return PaperPage(**content)
+
+
+def chart(page, figure):
+    at = page.figures.index(figure) if figure in page.figures else None
+    return chart_of(page, figure, page.curves[at] if at is not None else {})
 
 
 def bare(slug, room):
@@ -187,7 +195,8 @@ def test_bars_start_at_zero_unless_their_lengths_would_look_alike():
 
 def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
     rows = [{"x": x, "y": y} for x, y in ((0, 1.0), (1, 1.0), (2, 0.0), (3, 10.0))]
-    (panel,) = chart(page(arms=[], curves={"a": {0: rows}}), Curve(x="x", y="y", log_x=True, log_y=True))["panels"]
+    figure = Curve(x="x", y="y", log_x=True, log_y=True)
+    (panel,) = chart(page(arms=[], curves={"a": {0: rows}}, figures=[figure]), figure)["panels"]
     assert [point[:2] for point in panel["lines"][0]["points"]] == [[1.0, 1.0], [2.0, None], [3.0, 10.0]]
 
 

@@ -8,7 +8,10 @@ import sys
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 a trial failed, 2 the request was wrong, 130 interrupted."""
+    """Entry point.
+
+    Exit codes: 0 done, 1 a trial failed, 2 the request was wrong, 3 a study is at fault, 130 interrupted.
+    """
     # One thread per process unless the user says otherwise: trials run side by side, and threads that spin for each
     # other make all of them crawl. It has to be said before torch is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,13 +20,16 @@ def main() -> None:
         sys.path.insert(0, os.getcwd())  # so that mypkg.nets:build means the package in the current folder
     from neurarium.cli.app import app
     from neurarium.data.errors import DataError
-    from neurarium.lab.errors import RequestError, TrialFailed
+    from neurarium.lab.errors import RequestError, StudyError, TrialFailed
 
     try:
         app()
     except TrialFailed as failure:
         print(f"neurarium: {failure}", file=sys.stderr)
         sys.exit(1)
+    except StudyError as fault:
+        print(f"neurarium: {fault}", file=sys.stderr)
+        sys.exit(3)
     except (RequestError, DataError) as error:
         print(f"neurarium: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import typer
 
 from neurarium.cli import options
 from neurarium.lab import registry
+from neurarium.lab.archive import saved
 from neurarium.lab.errors import RequestError, TrialFailed
 from neurarium.lab.home import home
-from neurarium.lab.results import overall, saved
+from neurarium.lab.results import overall
 
 app = typer.Typer(
     name="neurarium",
@@ -22,11 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def store_path() -> Path:
-    """The store's file."""
-    return home() / "store.sqlite"
 
 
 @app.command("list")
@@ -93,6 +90,7 @@ def show(
 def run(
     studies: options.StudyNames = None,
     all_: options.Everything = False,
+    stale: options.Stale = False,
     scale: options.ScaleName = "small",
     seeds: options.Seeds = None,
     arm: options.Arms = None,
@@ -103,6 +101,7 @@ def run(
     threads: options.Threads = 1,
     fresh: options.Fresh = False,
     save: options.Save = False,
+    save_to: options.SaveTo = None,
     keep: options.Keep = None,
     as_json: options.Json = False,
 ) -> None:
@@ -112,26 +111,28 @@ def run(
     from a 95 % interval over paired seeds. Exit code: 0 done, 1 a trial failed, 2 the request was wrong.
 
     Examples: neurarium run ewc · neurarium run ewc --scale smoke · neurarium run --all --save ·
-    neurarium run ewc --set strength=100 --arm ewc · neurarium run my_study.py --ray local
+    neurarium run --stale --save · neurarium run ewc --set strength=100 --arm ewc ·
+    neurarium run my_study.py --ray local
     """
-    from neurarium.cli.running import Engine, run_all, write_results
+    from neurarium.cli.running import run_studies, saver, stale_entries
     from neurarium.lab.runner import Request
 
-    if bool(studies) == all_:
-        raise RequestError("name the studies to run (see `neurarium list`), or give --all")
-    if save and (set_ or arm or scale == "smoke"):
+    if bool(studies) + all_ + stale != 1:
+        raise RequestError("name the studies to run (see `neurarium list`), or give --all or --stale")
+    if (save or save_to) and (set_ or arm or scale == "smoke"):
         raise RequestError("--save keeps results of whole studies: leave out --set, --arm and --scale smoke")
-    entries = list(registry.entries().values()) if all_ else [registry.find(name) for name in studies or ()]
+    keeper = saver(save, save_to)
+    if stale:
+        entries = stale_entries()
+    else:
+        entries = list(registry.entries().values()) if all_ else [registry.find(name) for name in studies or ()]
     request = Request(scale, seeds, tuple(arm or ()), parse_settings(set_ or []), fresh, device, threads, keep)
-    engine = Engine(jobs, ray, request, quiet=as_json)
-    findings = run_all(engine, entries)
-    if save:
-        write_results(findings)
+    findings = run_studies(entries, request, jobs, ray, quiet=as_json, keep=keeper)
     if as_json:
-        from neurarium.lab.results import summary
+        from neurarium.lab.archive import summary
 
         content = [summary(finding) for finding in findings]
-        print(json.dumps(content if all_ or len(content) > 1 else content[0], ensure_ascii=False, allow_nan=False))
+        print(json.dumps(content[0] if studies and len(content) == 1 else content, ensure_ascii=False, allow_nan=False))
     raise_failures(findings)
 
 
@@ -163,6 +164,7 @@ def report(
     as_json: options.Json = False,
 ) -> None:
     """Write the static site: every paper with its verdicts, curves and costs. Open index.html; no network is needed."""
+    from neurarium.lab.engine import store_path
     from neurarium.lab.pages import all_pages, write_site
 
     index = write_site(all_pages(store_path()), folder or home() / "report")
@@ -180,6 +182,7 @@ def export(
 
     Example: neurarium export trials.parquet --study ewc
     """
+    from neurarium.lab.engine import store_path
     from neurarium.lab.export import export_mlflow, export_table
     from neurarium.lab.store import Store
 
@@ -228,8 +231,8 @@ def compare(
     neurarium compare --stream split-mnist --strategies all ·
     neurarium compare --data mnist-small --compressors all
     """
-    from neurarium.cli.running import Engine, show_finding
-    from neurarium.lab.runner import Request
+    from neurarium.cli.running import run_one, show_finding
+    from neurarium.lab.runner import Job, Request
     from neurarium.studies import compare as by_idea
     from neurarium.studies import compare_compressors as by_compressor
     from neurarium.studies import compare_strategies as by_strategy
@@ -243,7 +246,7 @@ def compare(
     for name, amount in (("learning-rate", learning_rate), ("strength", strength)):
         if not 0 <= amount < float("inf"):
             raise RequestError(f"--{name} must be a positive number, not {amount}")
-    engine = Engine(jobs, ray, Request("small", seeds, fresh=fresh, device=device, threads=threads), quiet=as_json)
+    request = Request("small", seeds, fresh=fresh, device=device, threads=threads)
     if compressors and stream is not None:
         raise RequestError("--stream and --compressors exclude each other")
     sources: list[Path] = []
@@ -267,8 +270,8 @@ def compare(
         )  # fmt: skip
         entry, definition, sources, left_out = by_strategy.study(by_strategies, names(strategies))
     for slug, reason in left_out.items():
-        engine.console.print(f"left out {slug}: {reason}", markup=False)
-    finding = engine.run(entry, definition, sources)
+        print(f"left out {slug}: {reason}", file=sys.stderr)
+    finding = run_one(Job(entry, definition, sources), request, jobs, ray, quiet=as_json)
     show_finding(finding, as_json, site)
     raise_failures([finding])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -16,18 +17,16 @@ class Live:
 
     Args:
         console: where to draw (standard error).
-        title: the study's name.
-        jobs: trials at a time, for the estimate of the time left.
+        title: what is run.
     """
 
-    def __init__(self, console: Console, title: str, jobs: int) -> None:
+    def __init__(self, console: Console, title: str) -> None:
         self.console = console
         self.title = title
-        self.jobs = jobs
+        self.started = time.monotonic()
         self.bars: dict[str, TaskID] = {}
         self.done = 0
         self.planned_total = 0
-        self.seconds: list[float] = []
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -46,17 +45,19 @@ class Live:
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def planned(self, tasks: Sequence[Task], cached: int) -> None:
+    def planned(self, study: str, tasks: Sequence[Task], cached: int) -> None:
         """Add to the work to be done."""
-        if cached and not tasks and not self.planned_total:
-            self.console.print(f"{self.title}: all {cached} trials are in the store")
+        if cached and not tasks:
+            self.console.print(f"{study}: {cached} trials are in the store")
         self.planned_total += len(tasks)
         self.bar.update(self.main, total=self.planned_total, state=self._state())
 
     def progress(self, task: Task, what: str, done: int, total: int) -> None:
         """Move a running task's bar."""
         if task.key not in self.bars:
-            self.bars[task.key] = self.bar.add_task(f"  {task.arm} · seed {task.seed}", total=None, state="")
+            self.bars[task.key] = self.bar.add_task(
+                f"  {task.study} · {task.arm} · seed {task.seed}", total=None, state=""
+            )
         state = f"{done}/{total} {what}" if total else f"{done} {what}"
         self.bar.update(self.bars[task.key], completed=done, total=total or None, state=state)
 
@@ -65,17 +66,16 @@ class Live:
         if task.key in self.bars:
             self.bar.remove_task(self.bars.pop(task.key))
         self.done += 1
-        self.seconds.append(outcome.wall)
         mark = Text("done" if outcome.status == "done" else "FAILED", style="" if outcome.status == "done" else "red")
         if not self.console.is_terminal or outcome.status == "failed":
             self.console.print(
-                Text(f"{self.title} · {task.arm} · seed {task.seed} · {outcome.wall:.1f} s · ").append_text(mark)
+                Text(f"{task.study} · {task.arm} · seed {task.seed} · {outcome.wall:.1f} s · ").append_text(mark)
             )
         self.bar.update(self.main, completed=self.done, state=self._state())
 
     def _state(self) -> str:
         left = self.planned_total - self.done
-        if not self.seconds or left <= 0:
+        if not self.done or left <= 0:
             return f"{self.done}/{self.planned_total} trials"
-        guess = left * sum(self.seconds) / len(self.seconds) / self.jobs
+        guess = left * (time.monotonic() - self.started) / self.done
         return f"{self.done}/{self.planned_total} trials, about {guess:.0f} s left"

@@ -1,105 +1,83 @@
-"""Running studies for a person: executor, store, progress, tables, saved results."""
+"""Running studies for a person: progress, tables, saved results."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.console import Console
 
 from neurarium.cli.progress import Live
 from neurarium.cli.tables import console, print_finding
-from neurarium.lab.errors import RequestError
-from neurarium.lab.executors import Executor, Inline, Processes, RayCluster
-from neurarium.lab.home import home
-from neurarium.lab.registry import Entry
-from neurarium.lab.results import documents, results_folder, save, summary, write_whole
-from neurarium.lab.runner import Finding, Request, Silent, run_study
-from neurarium.lab.store import Store
-from neurarium.lab.study import Study
+from neurarium.data.files import write_whole
+from neurarium.lab.archive import save, saved, summary, writable_folder
+from neurarium.lab.engine import Engine, load_jobs
+from neurarium.lab.finding import Finding
+from neurarium.lab.registry import Entry, entries
+from neurarium.lab.results import documents, is_stale
+from neurarium.lab.runner import Job, Listener, Request, Silent
+
+Keep = Callable[[Finding], object]
 
 
-class Engine:
-    """What a command needs to run studies.
-
-    Args:
-        jobs: trials at a time; None for one per core, 0 for this process.
-        ray: None, "local" or a cluster's address.
-        request: how to run.
-        quiet: show nothing.
-    """
-
-    def __init__(self, jobs: int | None, ray: str | None, request: Request, quiet: bool) -> None:
-        self.request = request
-        check_device(request.device)
-        self.quiet = quiet
-        self.console = Console(stderr=True, quiet=quiet)
-        self.store = Store(home() / "store.sqlite")
-        self.executor = choose_executor(jobs, ray, request.threads)
-
-    def run(self, entry: Entry, study: Study, sources: Sequence[Path] = ()) -> Finding:
-        """Run one study with progress on standard error."""
-        live = (
-            Live(self.console, entry.slug, self.executor.jobs) if not self.quiet else contextlib.nullcontext(Silent())
-        )
-        with live as listener:
-            return run_study(
-                entry, study, self.request, executor=self.executor, store=self.store, listener=listener, sources=sources
-            )
+def run_studies(
+    chosen: Sequence[Entry], request: Request, jobs: int | None, ray: str | None, *, quiet: bool, keep: Keep | None
+) -> list[Finding]:
+    """Run studies in one queue: a table after each, saved as soon as it is there. In the order asked for."""
+    work = load_jobs(chosen, request)
+    findings = {}
+    with _listener(work, quiet) as listener:
+        for finding in Engine(request, jobs, ray, listener).run(work):
+            findings[finding.entry] = finding
+            if keep is not None and not finding.failed:
+                keep(finding)
+            if not quiet:
+                print_finding(console(), finding)
+    return [findings[job.entry] for job in work if job.entry in findings]
 
 
-def check_device(name: str) -> None:
-    """Make an empty tensor on the device.
+def run_one(work: Job, request: Request, jobs: int | None, ray: str | None, *, quiet: bool) -> Finding:
+    """Run one study that was made on the fly."""
+    with _listener([work], quiet) as listener:
+        (finding,) = Engine(request, jobs, ray, listener).run([work])
+    return finding
+
+
+def _listener(work: Sequence[Job], quiet: bool) -> AbstractContextManager[Listener]:
+    if quiet:
+        return contextlib.nullcontext(Silent())
+    title = work[0].entry.slug if len(work) == 1 else f"{len(work)} studies"
+    return Live(Console(stderr=True), title)
+
+
+def stale_entries() -> list[Entry]:
+    """The studies of the house whose saved result is of earlier code."""
+    results = saved()
+    return [entry for slug, entry in entries().items() if slug in results and is_stale(results[slug], entry)]
+
+
+def saver(in_checkout: bool, folder: Path | None) -> Keep | None:
+    """What keeps a finding: in the checkout's results, with the tables made from them, or in a folder.
 
     Raises:
-        RequestError: torch has no such device here.
+        RequestError: there is no checkout.
     """
-    if name == "cpu":
-        return
-    import torch
+    if folder is not None:
+        return lambda finding: save(finding, folder)
+    if not in_checkout:
+        return None
+    results = writable_folder()
 
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise RequestError(f"no device {name!r} here: there is {', '.join(found)}") from None
+    def keep(finding: Finding) -> None:
+        save(finding, results)
+        for path, text in documents(results.parent).items():
+            if path.read_text(encoding="utf-8") != text:
+                write_whole(path, text)
 
-
-def choose_executor(jobs: int | None, ray: str | None, threads: int) -> Executor:
-    """The executor that the options ask for."""
-    if ray is not None:
-        if jobs is not None:
-            raise RequestError("--jobs and --ray exclude each other: a cluster decides how many trials run")
-        return RayCluster(None if ray == "local" else ray, threads)
-    return Inline() if jobs == 0 else Processes(jobs, threads)
-
-
-def run_all(engine: Engine, entries: Sequence[Entry]) -> list[Finding]:
-    """Run studies one after another, a table after each; a study that cannot be imported stops before any has run."""
-    loaded = [(entry, entry.load()) for entry in entries]
-    for _, study in loaded:
-        for arm in study.arms if not engine.request.arms else engine.request.arms:
-            study.settings(arm, engine.request.scale, engine.request.overrides)
-    findings = []
-    for entry, study in loaded:
-        finding = engine.run(entry, study)
-        findings.append(finding)
-        if not engine.quiet:
-            print_finding(console(), finding)
-    return findings
-
-
-def write_results(findings: Sequence[Finding]) -> None:
-    """Save whole findings, and refresh the tables generated from them."""
-    for finding in findings:
-        if finding.failed:
-            continue
-        save(finding)
-    for path, text in documents(results_folder().parent).items():
-        if path.read_text(encoding="utf-8") != text:
-            write_whole(path, text)
+    return keep
 
 
 def show_finding(finding: Finding, as_json: bool, site: Path | None) -> None:
@@ -109,7 +87,7 @@ def show_finding(finding: Finding, as_json: bool, site: Path | None) -> None:
     else:
         print_finding(console(), finding)
     if site is not None:
-        from neurarium.lab.pages import finding_page, write_site
+        from neurarium.lab.pages import paper_page, write_site
 
-        index = write_site([finding_page(finding)], site)
+        index = write_site([paper_page(finding)], site)
         Console(stderr=True, quiet=as_json).print(f"report: {index}")

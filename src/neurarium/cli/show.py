@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from neurarium.cli.tables import STYLES, print_rows
+from neurarium.lab.archive import saved
 from neurarium.lab.fingerprint import PACKAGE, closure, fingerprint
 from neurarium.lab.registry import Entry
-from neurarium.lab.results import saved
 from neurarium.lab.study import SCALES
 from neurarium.lab.trial import plain
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurarium.lab.claims import Interval
-from neurarium.lab.runner import Finding
+from neurarium.lab.finding import Finding
 
 STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow"}
 
@@ -50,24 +50,21 @@ def print_finding(console: Console, finding: Finding) -> None:
     metrics = shown_metrics(finding)
     for name in metrics:
         arms.add_column(escape(name.replace("_", " ")), justify="right")
-    cost = ("seeds", "seconds", "memory") if finding.study.claims else ("seeds",)
+    cost = ("seeds", "seconds", "memory") if finding.claims else ("seeds",)
     for name in cost:
         arms.add_column(name, justify="right")
-    for arm, seeds in finding.trials.items():
-        intervals = finding.intervals(arm)
-        done = [o for o in seeds.values() if o.status == "done"]
-        cells = [spread(intervals[name]) if name in intervals else "" for name in metrics]
-        seconds = sum(o.wall for o in done) / len(done) if done else math.nan
-        memory = max((o.peak_memory for o in done), default=0) / 2**20
-        arms.add_row(escape(arm), *cells, *[str(len(done)), number(seconds), f"{memory:.0f} MB"][: len(cost)])
+    for arm, row in finding.arms.items():
+        cells = [spread(row.metrics[name]) if name in row.metrics else "" for name in metrics]
+        spent = [str(len(row.seeds)), number(row.seconds), f"{row.peak_memory / 2**20:.0f} MB"]
+        arms.add_row(escape(arm), *cells, *spent[: len(cost)])
     console.print(arms)
-    if not finding.study.claims:
+    if not finding.claims:
         return
     claims = Table(header_style="bold")
     for name, justify in (("claim", "left"), ("paper", "left"), ("test", "left"), ("measured", "right"), ("", "left")):
         claims.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for claim, verdict in zip(finding.study.claims, finding.verdicts, strict=True):
-        words = [escape(text) for text in (claim.text, claim.source, str(claim.predicate))]
+    for claim in finding.claims:
+        words, verdict = [escape(text) for text in (claim.text, claim.source, claim.predicate)], claim.verdict
         if verdict is None:
             claims.add_row(*words, "", Text("no verdict", style="dim"))
         else:
@@ -75,17 +72,17 @@ def print_finding(console: Console, finding: Finding) -> None:
             outcome = Text(verdict.outcome, style=STYLES[verdict.outcome])
             claims.add_row(*words, escape(found), outcome)
     console.print(claims)
-    if finding.study.assumption:
-        console.print(f"scope: {finding.study.scope}; {finding.study.assumption}")
+    if finding.assumption:
+        console.print(f"scope: {finding.scope}; {finding.assumption}")
     if finding.scale == "smoke":
         console.print("smoke scale checks the plumbing and gives no verdict")
 
 
 def shown_metrics(finding: Finding, most: int = 5) -> list[str]:
     """The first few metrics that any arm returned, those that claims name first; all of them without claims."""
-    returned = dict.fromkeys(name for arm in finding.trials for name in finding.intervals(arm))
-    named = [name for name in returned if any(name in str(claim.predicate) for claim in finding.study.claims)]
-    return list(dict.fromkeys([*named, *returned]))[: most if finding.study.claims else None]
+    returned = dict.fromkeys(name for found in finding.arms.values() for name in found.metrics)
+    named = [name for name in returned if any(name in claim.predicate for claim in finding.claims)]
+    return list(dict.fromkeys([*named, *returned]))[: most if finding.claims else None]
 
 
 def print_rows(console: Console, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:

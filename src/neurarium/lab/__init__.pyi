@@ -1,3 +1,4 @@
+from ._run import Run as Run
 from .claims import Claim as Claim
 from .claims import Interval as Interval
 from .claims import Verdict as Verdict
@@ -7,13 +8,17 @@ from .claims import correlation as correlation
 from .claims import difference as difference
 from .claims import ratio as ratio
 from .claims import value as value
+from .engine import run as run
 from .errors import RequestError as RequestError
+from .errors import StudyError as StudyError
+from .errors import TrialFailed as TrialFailed
 from .figures import Bars as Bars
 from .figures import Curve as Curve
 from .figures import Heatmap as Heatmap
 from .figures import Scatter as Scatter
 from .run import Run as Run
 from .study import Arm as Arm
+from .finding import Finding as Finding
 from .study import Metrics as Metrics
 from .study import Paper as Paper
 from .study import Study as Study

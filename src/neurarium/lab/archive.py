@@ -42,7 +42,7 @@ def writable_folder() -> Path:
     """
     root = checkout()
     if root is None:
-        raise RequestError("--save writes into a checkout of neurarium, and this one is installed: name a folder with --save-to")
+        raise RequestError("--save writes into a checkout, and this neurarium is installed: name a folder (--save-to)")
     return root / "results"
 
 
@@ -217,5 +217,3 @@ def _ends(mean: float | None, low: float | None, high: float | None) -> tuple[fl
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-

@@ -27,7 +27,7 @@ from pathlib import Path
 from neurarium.lab.source import Definition, read_source
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_LAB_MODULES_THAT_COUNT = {"neurarium.lab.run"}
+_LAB_MODULES_THAT_COUNT = {"neurarium.lab._run"}
 _KNOWN_BY_CONTENTS = "neurarium.data.load"
 _LOOSE = ""  # the name under which a module's statements that bind nothing go
 

@@ -1,105 +1,14 @@
-"""Results kept in the repository: ``results/<slug>.json``, and the tables generated from them."""
+"""The tables that are generated from saved results, and where they stand."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neurarium.lab.claims import Verdict
+from neurarium.lab.archive import saved as saved
 from neurarium.lab.fingerprint import fingerprint
 from neurarium.lab.registry import Entry, entries
-from neurarium.lab.runner import Finding
-from neurarium.lab.trial import finite
-
-PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def results_folder() -> Path:
-    """Where results are kept: beside the sources in a checkout, inside an installed package."""
-    checkout = PACKAGE.parents[1] / "results"
-    return checkout if checkout.is_dir() else PACKAGE / "results"
-
-
-def summary(finding: Finding) -> dict[str, Any]:
-    """A finding as plain JSON values: arms with intervals, claims with verdicts, seconds."""
-    return {
-        "study": finding.entry.slug,
-        "scale": finding.scale,
-        "arms": {
-            arm: {
-                name: {"mean": finite(ci.mean), "low": finite(ci.low), "high": finite(ci.high), "n": ci.n}
-                for name, ci in finding.intervals(arm).items()
-            }
-            for arm in finding.trials
-        },
-        "claims": [
-            {"text": claim.text, "source": claim.source, "predicate": str(claim.predicate), **_verdict(verdict)}
-            for claim, verdict in zip(finding.study.claims, finding.verdicts, strict=True)
-        ],
-        "seconds": round(finding.seconds, 2),
-    }
-
-
-def _verdict(verdict: Verdict | None) -> dict[str, Any]:
-    if verdict is None:
-        return {"verdict": None, "estimate": None, "low": None, "high": None, "margin": None, "n": 0}
-    return {
-        "verdict": verdict.outcome,
-        "estimate": finite(verdict.estimate),
-        "low": finite(verdict.low),
-        "high": finite(verdict.high),
-        "margin": verdict.margin,
-        "relation": verdict.relation,
-        "n": verdict.n,
-    }
-
-
-def save(finding: Finding, folder: Path | None = None) -> Path:
-    """Write ``<slug>.json`` (settings, intervals, verdicts, cost, machine, fingerprint) and return its path."""
-    paper = finding.study.paper
-    done = [o for seeds in finding.trials.values() for o in seeds.values() if o.status == "done"]
-    content = {
-        **summary(finding),
-        "title": paper.title,
-        "authors": paper.authors,
-        "year": paper.year,
-        "arxiv": paper.arxiv,
-        "room": finding.entry.room,
-        "scope": finding.study.scope,
-        "assumption": finding.study.assumption,
-        "settings": finding.settings,
-        "seeds": {arm: sorted(seeds) for arm, seeds in finding.trials.items()},
-        "arm_seconds": {
-            arm: round(sum(o.wall for o in seeds.values()) / len(seeds), 3) for arm, seeds in finding.trials.items()
-        },
-        "cpu_seconds": round(sum(o.cpu for o in done), 2),
-        "peak_memory": max((o.peak_memory for o in done), default=0),
-        "environment": done[0].environment if done else {},
-        "fingerprint": finding.fingerprint,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    folder = folder or results_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{finding.entry.slug}.json"
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def saved(folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Slug -> saved result."""
-    folder = folder or results_folder()
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def is_stale(result: Mapping[str, Any], entry: Entry) -> bool:

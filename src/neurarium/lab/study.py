@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
+from neurarium.lab._run import Run
 from neurarium.lab.claims import Claim
 from neurarium.lab.errors import RequestError
 from neurarium.lab.figures import Figure
-from neurarium.lab._run import Run
 
 Metrics = Mapping[str, float]
 Scale = Literal["smoke", "small", "paper"]

@@ -60,11 +60,11 @@ def _map(by_seed: Mapping[int, Rows], figure: Heatmap) -> dict[int, list[dict[st
             at = (row.get(figure.x), row.get(figure.y))
             if None not in at and math.isfinite(numeric(row.get(figure.value))):
                 cells.setdefault(at, []).append(numeric(row[figure.value]))
-    rows = [
+    averaged: list[dict[str, Any]] = [
         {figure.x: digits(x, 6), figure.y: digits(y, 6), figure.value: digits(sum(values) / len(values))}
         for (x, y), values in cells.items()
     ]
-    return {0: rows} if rows else {}
+    return {0: averaged} if averaged else {}
 
 
 def numeric(value: Any) -> float:

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neurarium.lab.registry import load_module
 from neurarium.lab._run import Progress, Run
+from neurarium.lab.registry import load_module
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def prepare_gpu(device: str) -> bool:
     """Make a CUDA device compute the same numbers every time and count its memory anew; False for any other device.
 
     An operation that has no deterministic form there warns and runs. On the CPU one number of threads always gives the
-    same sums, so nothing is changed there.
+    same sums, so nothing is changed there. New memory is not filled: that costs time, and serves debugging alone.
     """
     import torch
 
@@ -158,7 +158,9 @@ def prepare_gpu(device: str) -> bool:
         return False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product is made
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and no trial reads what it did not write
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        False  # it costs time, and no trial reads what it did not write
+    )
     torch.backends.cudnn.benchmark = False
     torch.cuda.reset_peak_memory_stats(device)
     return True

@@ -40,7 +40,11 @@ def build_site(pages: Sequence[PaperPage], folder: Path, *, version: str) -> Pat
         folder.mkdir(parents=True, exist_ok=True)
         drawn = False
         for i, page in enumerate(pages):
-            charts = [found for figure in page.figures if (found := chart(page, figure)) is not None]
+            charts = [
+                found
+                for figure, curves in zip(page.figures, page.curves or [{}] * len(page.figures), strict=True)
+                if (found := chart(page, figure, curves)) is not None
+            ]
             drawn = drawn or bool(charts)
             before, after = (pages[j] if 0 <= j < len(pages) else None for j in (i - 1, i + 1))
             text = environment.get_template("paper.html").render(

@@ -11,7 +11,7 @@ from typing import Any
 
 from neurarium.lab.figures import Bars, Curve, Figure, Heatmap, Scatter
 from neurarium.lab.site.content import ArmRow, PaperPage
-from neurarium.lab.site.curves import Band, Grid, bands, mean_map, natural
+from neurarium.lab.site.curves import Band, Grid, Rows, bands, mean_map, natural
 from neurarium.lab.site.intervals import finite
 from neurarium.lab.site.text import number, words
 
@@ -20,18 +20,26 @@ SHADES = 12
 DASHES = ("solid", "dashed", "dotted")
 SYMBOLS = ("circle", "rect", "triangle", "diamond", "roundRect")
 Panel = dict[str, Any]
+ByArm = Mapping[str, Mapping[int, Rows]]
+"""arm -> seed -> recorded rows."""
 
 
-def chart(page: PaperPage, figure: Figure) -> dict[str, Any] | None:
-    """Title, note, legend and panels of a figure (one, or one per arm); None where nothing was recorded for it."""
+def chart(page: PaperPage, figure: Figure, curves: ByArm) -> dict[str, Any] | None:
+    """Title, note, legend and panels of a figure (one, or one per arm); None where nothing was recorded for it.
+
+    Args:
+        page: the arms, their metrics and colours.
+        figure: what to draw.
+        curves: arm -> seed -> rows of the columns that it draws.
+    """
     if isinstance(figure, Curve):
-        panels, title = _curve(page, figure), f"{words(figure.y)} by {words(figure.x)}"
+        panels, title = _curve(page, figure, curves), f"{words(figure.y)} by {words(figure.x)}"
     elif isinstance(figure, Bars):
         panels, title = _bars(page, figure), words(figure.metric)
     elif isinstance(figure, Scatter):
         panels, title = _scatter(page, figure), f"{words(figure.y)} against {words(figure.x)}"
     elif isinstance(figure, Heatmap):
-        panels, title = _heatmaps(page, figure), words(figure.value)
+        panels, title = _heatmaps(page, figure, curves), words(figure.value)
     else:
         return None
     if not panels:
@@ -53,7 +61,7 @@ def colours(page: PaperPage) -> dict[str, str]:
 
 
 def _arms(page: PaperPage, chosen: Sequence[str]) -> list[str]:
-    every = list(dict.fromkeys([*(arm.name for arm in page.arms), *page.curves]))
+    every = dict.fromkeys([*(arm.name for arm in page.arms), *(arm for drawn in page.curves for arm in drawn)])
     return [arm for arm in every if not chosen or arm in chosen]
 
 
@@ -61,10 +69,8 @@ def _rank(page: PaperPage, arm: str) -> int:
     return _arms(page, ()).index(arm)
 
 
-def _curve(page: PaperPage, figure: Curve) -> list[Panel]:
-    found = {
-        arm: bands(page.curves.get(arm, {}), figure.x, figure.y, figure.series) for arm in _arms(page, figure.arms)
-    }
+def _curve(page: PaperPage, figure: Curve, curves: ByArm) -> list[Panel]:
+    found = {arm: bands(curves.get(arm, {}), figure.x, figure.y, figure.series) for arm in _arms(page, figure.arms)}
     found = {arm: lines for arm, lines in found.items() if lines}
     if not figure.series:
         hue = colours(page)
@@ -223,10 +229,8 @@ def _scatter(page: PaperPage, figure: Scatter) -> list[Panel]:
     return [{"kind": "scatter", **axes, "points": points, "alt": told, "height": 340}]
 
 
-def _heatmaps(page: PaperPage, figure: Heatmap) -> list[Panel]:
-    maps = {
-        arm: mean_map(page.curves.get(arm, {}), figure.x, figure.y, figure.value) for arm in _arms(page, figure.arms)
-    }
+def _heatmaps(page: PaperPage, figure: Heatmap, curves: ByArm) -> list[Panel]:
+    maps = {arm: mean_map(curves.get(arm, {}), figure.x, figure.y, figure.value) for arm in _arms(page, figure.arms)}
     maps = {arm: grid for arm, grid in maps.items() if grid.cells}
     values = [value for grid in maps.values() for _, _, value in grid.cells]
     if not values:

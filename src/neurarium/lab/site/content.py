@@ -26,6 +26,7 @@ class ClaimRow:
     margin: float | None
     relation: str
     n: int
+    published: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PaperPage:
         claims: in the study's order.
         arms: in the study's order.
         figures: what to draw.
-        curves: arm -> seed -> recorded rows.
+        curves: what each figure draws of the recorded rows: arm -> seed -> rows.
         environment: versions and machine.
         components: (name, address of the source) of what the study stands on.
         code_url: address of the study's source.
@@ -79,7 +80,7 @@ class PaperPage:
     claims: Sequence[ClaimRow]
     arms: Sequence[ArmRow]
     figures: Sequence[Figure]
-    curves: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
+    curves: Sequence[Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]]
     environment: Mapping[str, str]
     components: Sequence[tuple[str, str]]
     code_url: str

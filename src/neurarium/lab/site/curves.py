@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurarium.lab.claims import interval
+from neurarium.lab.thinning import numeric, thin
 
 Rows = Sequence[Mapping[str, Any]]
 _ENDING = re.compile(r"(.*?)(\d*)", re.DOTALL)
-MOST_POINTS = 240
-"""Points of a line; more than a screen can show only makes the page heavy."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,6 @@ def _sides(cells: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return [x for x, _ in every], [y for _, y in every]
 
 
-def numeric(value: Any) -> float:
-    """A recorded value as a number; NaN where it is text or missing."""
-    return float(value) if isinstance(value, (int, float)) else math.nan
-
-
 def label(value: Any) -> str:
     """A value of a recorded column as text: whole numbers without a decimal point."""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -136,12 +130,3 @@ def _in_order(name: str) -> tuple[int, float]:
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def thin(points: Iterable[Any], most: int = MOST_POINTS) -> list[Any]:
-    """At most ``most`` points, evenly chosen, the first and the last one kept."""
-    every = list(points)
-    if len(every) <= most:
-        return every
-    step = (len(every) - 1) / (most - 1)
-    return [every[round(i * step)] for i in range(most)]
