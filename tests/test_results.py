@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from neurarium.lab import Curve, Heatmap
+from neurarium.lab.archive import CURVES, load_finding
+from neurarium.lab.finding import judge
 from neurarium.lab.fingerprint import fingerprint
 from neurarium.lab.registry import entries
 from neurarium.lab.results import documents, is_stale, saved, verdict_table
@@ -34,6 +37,26 @@ def test_result_judges_the_studys_own_claims(slug):
     assert kept == [(claim.text, str(claim.predicate)) for claim in study.claims]
     assert all(c["verdict"] in ("reproduced", "not reproduced", "undecided") for c in RESULTS[slug]["claims"])
     assert RESULTS[slug]["cpu_seconds"] / 2 < 180, "a study at small scale must end in three minutes on two cores"
+
+
+class Done:
+    """A trial that ended well with some metrics."""
+
+    status = "done"
+
+    def __init__(self, metrics):
+        self.metrics = metrics
+
+
+@pytest.mark.parametrize("slug", [path.name.removesuffix(CURVES) for path in sorted((ROOT / "results").glob("*.gz"))])
+def test_the_seeds_that_were_kept_give_the_verdicts(slug):
+    kept = load_finding(slug, ROOT / "results")
+    study = entries()[slug].load()
+    trials = {arm: {seed: Done(row) for seed, row in found.values.items()} for arm, found in kept.arms.items()}
+    assert repr(judge(entries()[slug], study, kept.scale, trials)) == repr(kept.verdicts)
+    assert {arm: tuple(seeds) for arm, seeds in trials.items()} == {arm: f.seeds for arm, f in kept.arms.items()}
+    drawn = [figure for figure in kept.figures if isinstance(figure, (Curve, Heatmap))]
+    assert sum(map(bool, kept.curves)) == len(drawn), "every figure that is drawn from curves has some"
 
 
 def test_tables_show_the_results():

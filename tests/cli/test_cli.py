@@ -61,6 +61,24 @@ def test_failed_trials_end_with_1_and_the_reason(cli):
     assert len(stored()) == 2
 
 
+def test_a_result_is_saved_where_it_is_told(cli, tmp_path):
+    code, _, err = cli("run", EXAMPLE, "--jobs", "0", "--save-to", tmp_path / "kept")
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
+        "example-study.curves.json.gz", "example-study.json"
+    ]  # fmt: skip
+    content = json.loads((tmp_path / "kept" / "example-study.json").read_text())
+    assert (content["device"], content["threads"]) == ("cpu", 1)
+
+
+def test_a_study_at_fault_is_not_the_users_fault(cli, tmp_path):
+    text = Path(EXAMPLE).read_text().replace('difference("distance"', 'difference("speed"')
+    (tmp_path / "wrong.py").write_text(text)
+    code, _, err = cli("run", tmp_path / "wrong.py", "--jobs", "0", "--seeds", "1")
+    assert code == 3
+    assert err.endswith("needs the metric 'speed', which the trial of long or short does not return\n")
+
+
 def test_list_filters_and_has_the_promised_keys(cli):
     code, out, _ = cli("list", "--json")
     rows = json.loads(out)
@@ -260,6 +278,8 @@ def bad_requests():
     yield from [
         (["run"], "--all"),
         (["run", "ewc", "--all"], "--all"),
+        (["run", "ewc", "--stale"], "--stale"),
+        (["run", "--all", "--stale"], "--stale"),
         (["run", "ewcc"], "ewc"),
         (["run", "EWC"], "EWC"),
         (["run", ""], "study"),
@@ -286,6 +306,7 @@ def bad_requests():
         (["run", "ewc", "--save", "--scale", "smoke"], "--save"),
         (["run", "ewc", "--save", "--set", "tasks=2"], "--save"),
         (["run", "ewc", "--save", "--arm", "sgd"], "--save"),
+        (["run", "ewc", "--save-to", "folder", "--arm", "sgd"], "--save"),
         (["run", "ewc", "--ray", "local", "--jobs", "2"], "--ray"),
         (["run", "ewc", "--device", "abacus"], "abacus"),
         (["run", "ewc", "--device", "cuda:99"], "cuda:99"),

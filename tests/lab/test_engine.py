@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from neurarium.lab.errors import RequestError
+from neurarium import lab
+from neurarium.lab import Claim, value
+from neurarium.lab.errors import RequestError, StudyError, TrialFailed
 from neurarium.lab.executors import Inline, Processes, RayCluster
+from neurarium.lab.pages import stored_finding
 from neurarium.lab.registry import find
-from neurarium.lab.runner import Request, run_study
+from neurarium.lab.runner import Job, Request, run_studies, run_study
 from neurarium.lab.store import Store
+from neurarium.lab.trial import Outcome, Task
 
 EXAMPLE = Path(__file__).with_name("example_study.py")
 
@@ -203,3 +207,77 @@ def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(tmp_path, st
     assert {(r.arm, r.seed): r.outcome.metrics for r in rows} == {
         key: metrics for key, (metrics, _) in numbers(undisturbed).items()
     }
+
+
+def test_studies_share_one_queue_and_later_seeds_come_first(store):
+    """A study's extra seeds do not wait for the others, nor the others for the last trial of a study."""
+    entry = find(str(EXAMPLE))
+    study = entry.load()
+    undecidable = replace(study, seeds=(2, 4), claims=[Claim("never", "", value("distance", "short") > 20.44)])
+    order = []
+
+    class Watching(Inline):
+        def run(self, tasks, watch):
+            for task, outcome in super().run(tasks, watch):
+                order.append((task.study, task.seed))
+                yield task, outcome
+
+    second = replace(entry, slug="second")
+    jobs = [Job(entry, undecidable), Job(second, study)]
+    found = list(run_studies(jobs, Request(), executor=Watching(), store=store))
+    assert [finding.entry.slug for finding in found] == ["example-study", "second"]
+    assert len(found[0].arms["short"].seeds) == 4
+    assert {study for study, _ in order[:6]} == {"example-study"}  # two arms, two seeds; then two more of one arm
+    assert [seed for _, seed in order[:6]] == [0, 0, 1, 1, 2, 3]
+    assert [study for study, _ in order[6:]] == ["second"] * 6
+
+
+def test_a_claim_on_a_metric_that_is_not_there_is_the_studys_fault(store):
+    entry = find(str(EXAMPLE))
+    wrong = replace(entry.load(), claims=[Claim("wrong", "", value("speed", "short") > 0.0)])
+    jobs = [Job(entry, wrong), Job(replace(entry, slug="sound"), entry.load())]
+    found = []
+    with pytest.raises(StudyError, match="its claim 'wrong' needs the metric 'speed'"):
+        found.extend(run_studies(jobs, Request(seeds=2), executor=Inline(), store=store) or ())
+    assert len(store.study("sound")) == 4  # the other study was run all the same
+    assert not issubclass(StudyError, RequestError)
+
+
+def test_a_page_never_mixes_devices_threads_or_codes(store):
+    entry = find(str(EXAMPLE))
+    finding = run(store, seeds=3)
+    settings = {arm: dict(found.settings) for arm, found in finding.arms.items()}
+
+    def put(seed, distance, when, **changes):
+        for arm in ("short", "long"):
+            task = Task(entry.slug, str(EXAMPLE), arm, seed, "small", settings[arm],
+                        **{"fingerprint": finding.fingerprint, **changes})  # fmt: skip
+            store.put(task, Outcome("done", {"distance": distance}, finished=when))
+
+    later = time.time() + 10
+    put(3, 1e6, later, device="cuda:0")
+    put(4, 2e6, later + 1, device="cuda:0")
+    found = stored_finding(store, entry)
+    assert (found.device, found.threads, found.arms["long"].seeds) == ("cuda:0", 1, (3, 4))
+    put(5, 1.0, later + 2, threads=4)
+    assert stored_finding(store, entry).arms["long"].seeds == (5,)
+    put(6, 1.0, later + 3, fingerprint="other")
+    assert stored_finding(store, entry).arms["long"].seeds == (6,)
+    row = store.study(entry.slug)[-1]
+    assert (row.device, row.threads) == ("cpu", 1)
+
+
+def test_a_study_runs_from_a_script_without_a_guard(tmp_path):
+    """Workers do not import the script that started them, so it needs no ``if __name__ == "__main__"``."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from neurarium import lab\n"
+        f"finding = lab.run({str(EXAMPLE)!r}, seeds=2, jobs=2, settings={{'count': 3}})\n"
+        "print(finding.verdicts[0].outcome, finding.arms['long'].settings['count'])\n"
+    )
+    environment = {**os.environ, "NEURARIUM_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0].endswith(" 3")
+    with pytest.raises(TrialFailed, match="told to fail"):
+        lab.run(str(EXAMPLE), seeds=1, jobs=0, settings={"fail": "raise"})

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 import torch
+from neurarium.lab.run import Run
 
 from neurarium.lab.registry import entries
-from neurarium.lab.run import Run
 from neurarium.testing import second_device
 
 

@@ -143,10 +143,7 @@ def from_summary(content: Mapping[str, Any], details: Mapping[str, Any]) -> Find
             )
             for arm, metrics in content["arms"].items()
         },
-        figures=tuple(
-            getattr(figures, f["kind"])(**{name: v for name, v in f.items() if name != "kind"})
-            for f in content.get("figures", ())
-        ),
+        figures=tuple(_figure(**written) for written in content.get("figures", ())),
         curves=[
             {arm: {int(seed): _rows(columns) for seed, columns in by_seed.items()} for arm, by_seed in figure.items()}
             for figure in curves
@@ -178,6 +175,13 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def _rows(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _figure(kind: str, **values: Any) -> figures.Figure:
+    made: figures.Figure = getattr(figures, kind)(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    )
+    return made
 
 
 def _changed(figure: figures.Figure) -> dict[str, Any]:

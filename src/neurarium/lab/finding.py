@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,7 +171,8 @@ def _arm(settings: Mapping[str, Any], seeds: Mapping[int, Outcome], deterministi
     seconds = sum(o.wall for o in done.values()) / len(done) if done else 0.0
     memory = max((o.peak_memory for o in done.values()), default=0)
     values = {seed: dict(o.metrics) for seed, o in done.items()}
-    return ArmFinding(settings, metrics, tuple(done), round(seconds, 3), memory, values)
+    plain_settings = json.loads(json.dumps(settings))  # as they are in a file: lists, no tuples
+    return ArmFinding(plain_settings, metrics, tuple(done), round(seconds, 3), memory, values)
 
 
 def judge(entry: Entry, study: Study, scale: str, trials: Trials) -> list[Verdict | None]:

@@ -159,8 +159,6 @@ def prepare_gpu(device: str) -> bool:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product is made
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        False  # it costs time, and no trial reads what it did not write
-    )
     torch.backends.cudnn.benchmark = False
     torch.cuda.reset_peak_memory_stats(device)
     return True
