@@ -17,9 +17,14 @@ def test_text_and_bytes_take_the_place_of_what_was_there(tmp_path):
 def test_after_an_error_the_old_file_stands_and_nothing_is_left(tmp_path):
     path = tmp_path / "model.pt2"
     path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as partial:
-        assert partial.suffix == ".pt2"
-        partial.write_text("half")
-        raise RuntimeError
+
+    def fail():
+        with replacing(path) as partial:
+            assert partial.suffix == ".pt2"
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

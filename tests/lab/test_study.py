@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from neurarium.lab import Arm, Claim, Paper, RequestError, Run, Study, value
+from neurarium.lab import Arm, Claim, Paper, RequestError, Run, Study, StudyError, value
 from neurarium.lab.study import override
 
 
@@ -73,20 +73,20 @@ def test_arms_of_several_experiments():
     assert s.settings("one", "smoke") == Other(1)
     assert s.settings("two", "smoke").count == 2
     assert s.settings("two", "paper") == Settings()
-    with pytest.raises(RequestError, match="needs Arm"):
+    with pytest.raises(StudyError, match="needs Arm"):
         study(trial=None)
-    with pytest.raises(RequestError, match="share one settings class"):
+    with pytest.raises(StudyError, match="share one settings class"):
         study(arms={"one": Settings(), "two": Other()})
 
 
 def test_impossible_studies_are_refused():
-    with pytest.raises(RequestError, match="did you mean 'one'"):
+    with pytest.raises(StudyError, match="did you mean 'one'"):
         study(claims=[Claim("c", "s", value("m", "onee") > 0)])
-    with pytest.raises(RequestError, match="at least one arm"):
+    with pytest.raises(StudyError, match="at least one arm"):
         study(arms={})
-    with pytest.raises(RequestError, match="must state its assumption"):
+    with pytest.raises(StudyError, match="must state its assumption"):
         study(scope="mechanism")
-    with pytest.raises(RequestError, match="unknown scale"):
+    with pytest.raises(StudyError, match="unknown scale"):
         study(scales={"large": {}})
 
 

@@ -16,9 +16,8 @@ from .figures import Bars as Bars
 from .figures import Curve as Curve
 from .figures import Heatmap as Heatmap
 from .figures import Scatter as Scatter
-from .run import Run as Run
-from .study import Arm as Arm
 from .finding import Finding as Finding
+from .study import Arm as Arm
 from .study import Metrics as Metrics
 from .study import Paper as Paper
 from .study import Study as Study

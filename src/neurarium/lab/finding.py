@@ -119,7 +119,7 @@ class Finding:
 
 def judged(claim: Claim, verdict: Verdict | None = None) -> Judged:
     """A claim with its verdict, as plain data."""
-    return Judged(claim.text, claim.source, str(claim.predicate), getattr(claim, "published", ""), verdict)
+    return Judged(claim.text, claim.source, str(claim.predicate), claim.published, verdict)
 
 
 def unrun(entry: Entry, study: Study, code: str) -> Finding:

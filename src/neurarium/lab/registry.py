@@ -6,13 +6,13 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from neurarium.lab.errors import RequestError
+from neurarium.lab.errors import RequestError, StudyError
 from neurarium.lab.study import Paper, Study, closest
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
@@ -35,20 +35,19 @@ class Entry:
     path: Path
 
     def paper(self) -> Paper:
-        """The paper, read from the source text, without importing the study (which would import torch)."""
-        text = self.path.read_text(encoding="utf-8")
-        start = text.find("Paper(", max(text.find("\nSTUDY"), 0))
-        for end in _closing(text, start):
-            try:
-                call = ast.parse(text[start:end], mode="eval").body
-            except SyntaxError:
-                continue
-            if isinstance(call, ast.Call):
-                return Paper(
-                    *(ast.literal_eval(a) for a in call.args),
-                    **{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg},
+        """The paper, read from the ``STUDY`` assignment, without importing the study (which would import torch)."""
+        call = _paper_call(self.path.read_text(encoding="utf-8"))
+        try:
+            return (
+                Paper(
+                    *(ast.literal_eval(value) for value in call.args),
+                    **{keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg},
                 )
-        return self.load().paper
+                if call is not None
+                else self.load().paper
+            )
+        except ValueError:  # something computed
+            return self.load().paper
 
     def docstring(self) -> str:
         """The study's docstring."""
@@ -66,12 +65,20 @@ class Entry:
         return study
 
 
-def _closing(text: str, start: int) -> Iterator[int]:
-    """Positions just behind each closing bracket after ``start``; none where start is negative."""
-    position = text.find(")", start) if start >= 0 else -1
-    while position >= 0:
-        yield position + 1
-        position = text.find(")", position + 1)
+def _paper_call(text: str) -> ast.Call | None:
+    """The ``Paper(...)`` in the assignment to ``STUDY``; None where there is none to be seen.
+
+    What stands before the assignment is not parsed, which makes listing all studies several times faster.
+    """
+    start = re.search(r"^STUDY\b", text, flags=re.MULTILINE)
+    try:
+        statements = ast.parse(text[start.start() :]).body if start else []
+    except SyntaxError:
+        return None
+    for node in ast.walk(statements[0]) if statements else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Paper":
+            return node
+    return None
 
 
 def entries() -> dict[str, Entry]:
@@ -104,6 +111,7 @@ def load_module(source: str) -> ModuleType:
 
     Raises:
         RequestError: a user's file cannot be imported; the message ends with the cause.
+        StudyError: its study contradicts itself.
     """
     if not source.endswith(".py"):
         return importlib.import_module(source)
@@ -117,6 +125,9 @@ def load_module(source: str) -> ModuleType:
     sys.modules[name] = module  # before execution: dataclasses look their module up
     try:
         spec.loader.exec_module(module)
+    except StudyError:
+        del sys.modules[name]
+        raise
     except Exception as error:
         del sys.modules[name]
         raise RequestError(f"{source} cannot be imported: {type(error).__name__}: {error}") from error

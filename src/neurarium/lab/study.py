@@ -12,7 +12,7 @@ from typing import Any, Literal, Union
 
 from neurarium.lab._run import Run
 from neurarium.lab.claims import Claim
-from neurarium.lab.errors import RequestError
+from neurarium.lab.errors import RequestError, StudyError
 from neurarium.lab.figures import Figure
 
 Metrics = Mapping[str, float]
@@ -77,6 +77,9 @@ class Study:
         deterministic: the trial does not use its seed: one run settles it, and the interval is a point.
         scope: ``measured``, ``mechanism`` (rests on a simulated part; say which in ``assumption``) or ``model:NAME``.
         assumption: printed beside a verdict of scope ``mechanism``.
+
+    Raises:
+        StudyError: the parts contradict each other.
     """
 
     paper: Paper
@@ -92,19 +95,22 @@ class Study:
 
     def __post_init__(self) -> None:
         if not self.arms:
-            raise RequestError("a study needs at least one arm")
+            raise StudyError("a study needs at least one arm")
         bare = [settings for settings in self.arms.values() if not isinstance(settings, Arm)]
         if bare and self.trial is None:
-            raise RequestError("a study without a trial needs Arm(trial, settings) for every arm")
+            raise StudyError("a study without a trial needs Arm(trial, settings) for every arm")
         if len({type(settings) for settings in bare}) > 1:
-            raise RequestError("arms of one trial must share one settings class; give others as Arm(trial, settings)")
-        for claim in self.claims:
-            for arm in claim.arms:
-                closest(arm, self.arms, f"arm of the claim {claim.text!r}")
-        for scale in self.scales:
-            closest(scale, SCALES, "scale")
+            raise StudyError("arms of one trial must share one settings class; give others as Arm(trial, settings)")
+        try:
+            for claim in self.claims:
+                for arm in claim.arms:
+                    closest(arm, self.arms, f"arm of the claim {claim.text!r}")
+            for scale in self.scales:
+                closest(scale, SCALES, "scale")
+        except RequestError as fault:
+            raise StudyError(str(fault)) from None
         if self.scope == "mechanism" and not self.assumption:
-            raise RequestError("a study of scope 'mechanism' must state its assumption")
+            raise StudyError("a study of scope 'mechanism' must state its assumption")
 
     def settings(self, arm: str, scale: str, overrides: Mapping[str, str] | None = None) -> Any:
         """The settings of an arm at a scale, with command-line overrides (text, converted to each field's type)."""
