@@ -164,15 +164,16 @@ class _Blocks(torch.autograd.Function):
 
 
 class _Local(torch.autograd.Function):
-    """Sparse rows: ``support`` entries for each input."""
+    """Sums over the ``support`` functions that differ from zero at each input."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, basis: Basis) -> Tensor:
         table = weight.permute(1, 2, 0).flatten(0, 1).contiguous()
-        parts = [
-            embedding_bag(index, table, per_sample_weights=values, mode="sum")
-            for _, index, values, _ in _entries(x, basis)
-        ]
+        parts = []
+        for rows in _some_rows(x, basis):
+            first, values, _ = basis.local(x[rows].t().contiguous())
+            entries = _rows_first(values)
+            parts.append(embedding_bag(_places(first, basis), table, per_sample_weights=entries, mode="sum"))
         return torch.cat(parts)
 
     setup_context = _Blocks.setup_context  # type: ignore[assignment]
@@ -183,34 +184,52 @@ class _Local(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative is wanted
             return _Blocks.backward(ctx, gradient)
         x, weight = ctx.saved_tensors
-        table = weight.permute(1, 2, 0).flatten(0, 1)
-        gradient = gradient.contiguous()
-        x_parts, total = [], None
-        for rows, index, values, slopes in _entries(x, ctx.basis):
-            count, entries = index.shape
-            starts = torch.arange(0, (count + 1) * entries, entries, dtype=index.dtype)
-            sparse = csr_matrix(starts, index.flatten(), values.flatten(), count, len(table))
-            if ctx.needs_input_grad[0]:
-                along = torch.sparse.sampled_addmm(sparse, gradient[rows], table.t(), beta=0.0).values()
-                x_parts.append((along.view_as(slopes) * slopes).unflatten(1, (x.shape[1], -1)).sum(2))
-            if ctx.needs_input_grad[1]:
-                product = sparse.t() @ gradient[rows]
-                total = product if total is None else total + product
+        basis, (for_x, for_weight) = ctx.basis, ctx.needs_input_grad[:2]
+        gradient, table = gradient.contiguous(), weight.permute(1, 2, 0).flatten(0, 1)
+        total = torch.zeros_like(table).unflatten(0, weight.shape[1:])
+        x_parts = []
+        for rows in _some_rows(x, basis):
+            first, values, slopes = basis.local(x[rows].t().contiguous())
+            if for_x:
+                places = _places(first, basis)
+                starts = torch.arange(0, places.numel() + 1, places.shape[1], dtype=places.dtype)
+                pattern = csr_matrix(starts, places.flatten(), _rows_first(values).flatten(), len(places), len(table))
+                along = torch.sparse.sampled_addmm(pattern, gradient[rows], table.t(), beta=0.0).values()
+                along = along.view(len(places), x.shape[1], -1).permute(1, 2, 0)
+                x_parts.append((along * slopes).sum(1))
+            if for_weight:
+                _add_by_interval(total, first, values, gradient[rows])
         return (
-            torch.cat(x_parts) if x_parts else None,
-            None if total is None else total.unflatten(0, weight.shape[1:]).permute(2, 0, 1),
+            torch.cat(x_parts, 1).t() if for_x else None,
+            total.permute(2, 0, 1) if for_weight else None,
             None,
         )
 
 
-def _entries(x: Tensor, basis: Basis) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """For some rows at a time, the columns, values and slopes of the entries that are not zero, [rows, entries]."""
-    inputs = x.shape[1]
-    some = max(1, 2 * BLOCK // (inputs * basis.support))
-    along = torch.arange(basis.support)[:, None] + (torch.arange(inputs) * basis.size)[:, None, None]
-    for start in range(0, len(x), some):
-        rows = slice(start, start + some)
-        first, values, slopes = basis.local(x[rows].t())
-        index = (first[:, None] + along).int()
-        index, values, slopes = (t.permute(2, 0, 1).flatten(1).contiguous() for t in (index, values, slopes))
-        yield rows, index, values, slopes
+def _add_by_interval(total: Tensor, first: Tensor, values: Tensor, gradient: Tensor) -> None:
+    """``total[i, first[i, n] + r] += values[i, r, n] * gradient[n]``, rows sorted by interval once an input."""
+    support = values.shape[1]
+    intervals = total.shape[1] - support + 1
+    first, order = first.contiguous().sort(dim=1)
+    each = torch.arange(intervals, dtype=first.dtype).expand(len(first), -1).contiguous()
+    starts = torch.searchsorted(first, each) + torch.arange(len(first))[:, None] * first.shape[1]
+    for r in range(support):
+        along = values[:, r].gather(1, order).flatten()
+        sums = embedding_bag(order.flatten(), gradient, starts.flatten(), per_sample_weights=along, mode="sum")
+        total[:, r : r + intervals] += sums.view(len(first), intervals, -1)
+
+
+def _some_rows(x: Tensor, basis: Basis) -> Iterator[slice]:
+    """Slices of the rows with about `BLOCK` values that differ from zero."""
+    some = max(1, 2 * BLOCK // (x.shape[1] * basis.support))
+    return (slice(start, start + some) for start in range(0, len(x), some))
+
+
+def _places(first: Tensor, basis: Basis) -> Tensor:
+    """Which rows of the table [inputs * size, outputs] a row of the batch sums, [rows, inputs * support]."""
+    along = torch.arange(basis.support) + (torch.arange(len(first)) * basis.size)[:, None]
+    return (first.t()[..., None] + along).flatten(1).int()
+
+
+def _rows_first(values: Tensor) -> Tensor:
+    return values.permute(2, 0, 1).flatten(1).contiguous()
