@@ -17,7 +17,7 @@ from torch.nn.functional import embedding_bag
 from torch.utils.checkpoint import checkpoint
 
 from neurarium.layers.kan._basis import Basis
-from neurarium.layers.sparse_product import csr_matrix
+from neurarium.layers.sparse._sparse_product import csr_matrix
 
 BLOCK = 2**17
 """Basis values that exist at a time (1/2 MiB in float32: they stay in the cache)."""
