@@ -331,11 +331,18 @@ def names(words: str) -> list[str]:
 def data(
     action: options.DataAction = "list",
     name: options.DataName = None,
+    target: options.Target = "",
+    drop: options.DropColumns = "",
+    keep: options.KeepColumns = "",
+    missing: options.MissingValues = "impute",
     as_json: options.Json = False,
 ) -> None:
-    """List the data sets, show one, or fetch one into the cache.
+    """List the data sets, show one or a file of your own, or fetch one into the cache.
 
-    Examples: neurarium data · neurarium data show cifar10 · neurarium data fetch mnist
+    Of a table of yours it says, a line for each column, what it would be turned into.
+
+    Examples: neurarium data · neurarium data show cifar10 · neurarium data fetch mnist ·
+    neurarium data show mine.csv --target y --drop name,phone
     """
     from neurarium import data as room
     from neurarium.cli.tables import console, print_rows
@@ -351,7 +358,12 @@ def data(
         return
     if name is None:
         raise RequestError(f"name a data set: neurarium data {action} NAME (see `neurarium data`)")
-    content = room.describe(name) if action == "show" else {"name": name, "path": str(room.fetch(name))}
+    if action == "show" and name not in [row["name"] for row in room.catalogue()] and Path(name).expanduser().exists():
+        from neurarium.cli.show import own_data
+
+        content = own_data(name, target, names(drop), names(keep), missing)
+    else:
+        content = room.describe(name) if action == "show" else {"name": name, "path": str(room.fetch(name))}
     if as_json:
         print(json.dumps(content, ensure_ascii=False))
     else:

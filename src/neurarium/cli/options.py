@@ -67,4 +67,11 @@ BatchSize = Annotated[int | None, typer.Option(help="Examples per step (default:
 LearningRate = Annotated[float, typer.Option(help="One learning rate for all (default: each idea's own; SGD at 0.01).")]
 CompareSite = Annotated[Path | None, typer.Option("--report", help="Write a page with the curves into this folder.")]
 DataAction = Annotated[str, typer.Argument(help="list, show or fetch.")]
-DataName = Annotated[str | None, typer.Argument(help="A data set's name.")]
+DataName = Annotated[str | None, typer.Argument(help="A data set's name, or for show a file or folder.")]
+DropColumns = Annotated[str, typer.Option("--drop", help="Columns of your table to leave out, comma-separated.")]
+KeepColumns = Annotated[
+    str, typer.Option("--keep", help="Columns of your table to use though they look like an index or identifiers.")
+]
+MissingValues = Annotated[
+    str, typer.Option("--missing", help="impute: fill gaps and mark them; refuse: name the first.")
+]

@@ -86,3 +86,18 @@ def print_description(console: Console, content: dict[str, Any]) -> None:
     if same:
         console.print("in every arm: " + ", ".join(f"{name}={value}" for name, value in same.items()), highlight=False)
     console.print(f"\nRun it: neurarium run {content['slug'] if content['room'] else content['study']}")
+
+
+def own_data(path: str, target: str, drop: list[str], keep: list[str], missing: str) -> dict[str, Any]:
+    """What a file or folder of the user's is turned into: examples, inputs, classes, and a line for each column."""
+    from neurarium.data import load
+
+    split = load(path, target=target or None, drop=drop, keep=keep, missing=missing)  # type: ignore[arg-type]
+    parts = {"training": split.train, "validation": split.validation, "test": split.test}
+    return {
+        "name": split.name,
+        "examples": ", ".join(f"{len(part):,} for {name}" for name, part in parts.items()),
+        "inputs": " x ".join(map(str, split.train.x.shape[1:])),
+        "target": f"{len(split.classes)} classes" if split.classes else "a quantity",
+        **split.notes,
+    }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from neurarium.data.tables._encode import TableEncoder
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class Split:
         test: what is reported.
         classes: class names in label order; empty for regression.
         name: name of the set, shown in messages.
+        notes: what was done to each column of a table, a sentence each.
+        encoder: what turned the table's rows into numbers, fitted on its training rows.
+        steps: what was done to the inputs since (`scaled`, `flat`), in order.
     """
 
     train: Arrays
@@ -66,6 +73,9 @@ class Split:
     test: Arrays
     classes: tuple[str, ...] = ()
     name: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    encoder: TableEncoder | None = None
+    steps: tuple[Callable[[Tensor], Tensor], ...] = ()
 
     def scaled(self) -> Split:
         """Float32 inputs with mean 0 and deviation 1 over the training examples.
@@ -76,15 +86,17 @@ class Split:
         x = self.train.x
         if x.dtype == torch.uint8:
             dims = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim()))
-            mean, deviation = x.double().mean(dims, keepdim=True), x.double().std(dims, keepdim=True)
         else:
-            mean, deviation = x.double().mean(0, keepdim=True), x.double().std(0, keepdim=True)
-        mean, deviation = mean.float(), deviation.float().clamp_min(1e-6)
-        return self.map_inputs(lambda inputs: (inputs.float() - mean) / deviation)
+            dims = (0,)
+        precise = x.double()
+        mean = precise.mean(dims, keepdim=True)
+        deviation = precise.std(dims, keepdim=True, correction=int(len(x) > 1))
+        deviation = deviation.where(deviation > 1e-9 * mean.abs(), 1.0)  # a constant column stays what it is
+        return self.map_inputs(Standardise(mean.float(), deviation.float()))
 
     def flat(self) -> Split:
         """Inputs as one vector per example."""
-        return self.map_inputs(lambda inputs: inputs.flatten(1))
+        return self.map_inputs(_flatten)
 
     def map_inputs(self, function: Callable[[Tensor], Tensor]) -> Split:
         """The split with ``function`` applied to each part's inputs."""
@@ -92,15 +104,47 @@ class Split:
         def apply(part: Arrays) -> Arrays:
             return Arrays(function(part.x), part.y)
 
+        steps = (*self.steps, function)
         return dataclasses.replace(
-            self, train=apply(self.train), validation=apply(self.validation), test=apply(self.test)
+            self, train=apply(self.train), validation=apply(self.validation), test=apply(self.test), steps=steps
         )
+
+    def inputs(self, rows: Any) -> Tensor:
+        """New rows of the table as inputs like those of this split, standardised if it is.
+
+        Args:
+            rows: a pandas data frame, or the path of a file, with the columns of the table (the target may be absent).
+
+        Raises:
+            ValueError: the split does not come from a table; or what `TableEncoder.transform` says.
+        """
+        if self.encoder is None:
+            raise ValueError(f"{self.name or 'the split'} does not come from a table; give its inputs as tensors")
+        x: Tensor = self.encoder.transform(rows)
+        for step in self.steps:
+            x = step(x)
+        return x
 
     def to(self, device: str | torch.device) -> Split:
         """The same split on a device."""
         return dataclasses.replace(
             self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
         )
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """``(x - mean) / deviation`` in float32, on the device of ``x``."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x.float() - self.mean.to(x.device)) / self.deviation.to(x.device)
+
+
+def _flatten(x: Tensor) -> Tensor:
+    return x.flatten(1)
 
 
 class Batches:

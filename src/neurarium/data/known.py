@@ -163,17 +163,25 @@ def from_scikit_learn(name: str, fractions: Sequence[float], seed: int) -> Split
 
 def adult(entry: DataSet) -> Split:
     """Census income: numbers as they are, categories one-hot by the training rows."""
-    from neurarium.data.tables import Table, encode_tables
+    from sklearn.preprocessing import OneHotEncoder
 
-    def read(content: bytes) -> Table:
+    numeric = {"age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week"}
+    encoders = {}
+
+    def read(content: bytes) -> Arrays:
         lines = [line for line in content.decode("ascii").splitlines() if line and not line.startswith("|")]
-        columns = list(zip(*(line.rstrip(".").split(", ") for line in lines)))
-        numeric = {"age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week"}
-        return Table(
-            {name: np.array(column, np.float64 if name in numeric else object) for name, column in zip(ADULT, columns)},
-            entry.name,
-        )
+        columns = dict(zip(ADULT, zip(*(line.rstrip(".").split(", ") for line in lines))))
+        labels = torch.tensor([value == ">50K" for value in columns.pop("income")]).long()
+        inputs = []
+        for name, column in columns.items():
+            values = np.array(column, np.float32 if name in numeric else object)[:, None]
+            if name not in numeric:
+                if name not in encoders:
+                    encoders[name] = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
+                    encoders[name].fit(values)
+                values = encoders[name].transform(values)
+            inputs.append(values)
+        return Arrays(torch.from_numpy(np.concatenate(inputs, 1)), labels)
 
     contents = members(entry)
-    train, test = read(contents["adult.data"]), read(contents["adult.test"])
-    return encode_tables({"train": train, "test": test}, "income", entry.name)
+    return published(read(contents["adult.data"]), read(contents["adult.test"]), ("<=50K", ">50K"), entry.name)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from neurarium.data import arrayfiles
 from neurarium.data.arrays import Split
 from neurarium.data.errors import DataError, nearest
 from neurarium.data.known import load_known
 from neurarium.data.sets import known, table
-from neurarium.data.splitting import FRACTIONS, check_fractions
+from neurarium.data.splitting import check_fractions
 
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".xlsx")
+PACKED = (".gz", ".bz2", ".xz", ".zip")
 ARRAYS = {
     ".npz": arrayfiles.read_npz_parts,
     ".npy": arrayfiles.read_npy_parts,
@@ -28,15 +30,23 @@ def load(
     target: str | None = None,
     split: Sequence[float] | str | os.PathLike[str] | None = None,
     seed: int = 0,
+    drop: str | Sequence[str] = (),
+    keep: str | Sequence[str] = (),
+    missing: Literal["impute", "refuse"] = "impute",
 ) -> Split:
     """Data for classification or regression as tensors.
 
     Known sets (see `catalogue`) are looked for in the cache, in the folders of ``$NEURARIUM_DATA``, in a package
     registry and at their public home; a fetch is said on stderr and ``NEURARIUM_OFFLINE=1`` forbids it. Your own:
 
-    - CSV, TSV, Parquet: ``target`` names the column to predict. Text columns become one-hot by the training rows'
-      values, numbers float32. A target of integers or text is a class, one of floating-point numbers a quantity.
-    - NPZ, ``.pt``: arrays ``x`` and ``y`` (``target`` may name another), or ``train_x``, ``train_y``, ``test_x``, ...
+    - CSV, TSV (also compressed), Parquet, Excel: ``target`` names the column to predict; text or a few whole numbers
+      are classes, other numbers a quantity. The delimiter, the encoding, decimal commas, money, per cent and dates are
+      found out. The training rows decide how columns become numbers: numbers as they are, gaps filled with the median
+      and marked, dates by their parts, texts one input per category, or by their letters where there are more than a
+      hundred. Columns that only tell rows apart (an index, identifiers) are left out. `Split.notes` says what was done
+      to each, `Split.inputs` does the same to new rows.
+    - NPZ, ``.pt``: arrays ``x`` and ``y`` (``target`` may name another), or ``train_x``, ``train_y``, ``test_x``, ...;
+      whole numbers, text and one-hot rows are classes, floating-point numbers quantities.
     - NPY: inputs; ``target`` names the NPY file of the targets.
     - A folder of images with one sub-folder per class, at the top or below ``train`` and ``test``.
 
@@ -46,6 +56,11 @@ def load(
         split: fractions of train, validation and test (by default 0.7, 0.15, 0.15; drawn within each class), or the
             path of a test file of the same kind (validation is then empty). Sets with a published split keep it.
         seed: of the split.
+        drop: columns of a table to leave out.
+        keep: columns of a table to take as inputs though they would be left out, or as text though all but a few values
+            are numbers.
+        missing: what to do with gaps in a table: ``"impute"`` fills those of inputs and leaves rows without a target
+            out, ``"refuse"`` names the first.
 
     Returns:
         Inputs uint8 (images) or float32, targets int64 with ``classes`` or float32 without. `Split.scaled`
@@ -59,11 +74,28 @@ def load(
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise DataError(f"seed must be an integer, not {seed!r}")
     fractions, test_path = read_split(split)
+    dropped, kept = names_of(drop, "drop"), names_of(keep, "keep")
+    both = sorted(set(dropped) & set(kept))
+    if both:
+        raise DataError(f"drop and keep both name {both[0]!r}")
+    if missing not in ("impute", "refuse"):
+        raise DataError(f"missing must be 'impute' or 'refuse', not {missing!r}")
+    only_tables = next((word for word, names in (("drop", dropped), ("keep", kept)) if names), "")
     if isinstance(name_or_path, str) and name_or_path in table():
+        if only_tables:
+            raise DataError(f"{name_or_path} is a known set; {only_tables} is for columns of your own tables")
         if target is not None or test_path is not None:
             raise DataError(f"{name_or_path} is a known set; it takes no {'target' if target else 'test file'}")
         return load_known(known(name_or_path, "images"), fractions, seed)
     path = find_path(name_or_path)
+    if is_table(path):
+        from neurarium.data.tables._load import Request, load_table
+
+        if test_path is not None and not is_table(test_path):
+            raise DataError(f"the test file {test_path} must be a table like {path}")
+        return load_table(path, Request(target, dropped, kept, missing), test_path, fractions, seed)
+    if only_tables:
+        raise DataError(f"{only_tables} is for columns of a table; {path} has none")
     if path.is_dir():
         from neurarium.data.imagefolder import read_image_folder
 
@@ -74,20 +106,22 @@ def load(
         return read_image_folder(path, fractions, seed)
     if test_path is not None and test_path.suffix.lower() != path.suffix.lower():
         raise DataError(f"the test file {test_path} must be of the same kind as {path}")
-    if path.suffix.lower() in TABLES:
-        return load_table(path, target, test_path, fractions, seed)
     return load_arrays(path, target, test_path, fractions, seed)
 
 
-def load_table(
-    path: Path, target: str | None, test_path: Path | None, fractions: tuple[float, float, float] | None, seed: int
-) -> Split:
-    """A table, or two."""
-    from neurarium.data.tables import encode_tables, read_table, split_table
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its name: .csv, .csv.gz, .parquet ..."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = len(suffixes) > 1 and suffixes[-1] in PACKED and suffixes[-2] in TABLES[:3]
+    return not path.is_dir() and (packed or path.suffix.lower() in TABLES)
 
-    if test_path is not None:
-        return encode_tables({"train": read_table(path), "test": read_table(test_path)}, target, path.name)
-    return split_table(read_table(path), target, fractions or FRACTIONS, seed)
+
+def names_of(value: str | Sequence[str], argument: str) -> tuple[str, ...]:
+    """``drop`` or ``keep`` as a tuple of names; a single name may stand for itself."""
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, tuple | list | set | frozenset) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{argument} must be the names of columns, not {value!r}")
+    return tuple(names)
 
 
 def load_arrays(
@@ -133,7 +167,11 @@ def find_path(name: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         return path
     if path.is_file():
-        if path.suffix.lower() not in kinds:
+        if path.suffix.lower() not in kinds and not is_table(path):
+            if path.suffix.lower() in (".pkl", ".pickle"):
+                raise DataError(
+                    f"{path} is a pickle, which could run code when it is read; save a Parquet file instead"
+                )
             raise DataError(f"{path} is of no kind that can be loaded ({', '.join(kinds)}, a folder of images)")
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty")

@@ -1,0 +1,1 @@
+"""Tables as people have them: files read, columns understood, turned into numbers by the training rows alone."""
