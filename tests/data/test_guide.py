@@ -10,5 +10,7 @@ def test_the_guide_runs(no_network, capsys):
     for block in blocks:
         exec(compile(block, str(GUIDE), "exec"), namespace)
     out = capsys.readouterr().out
-    assert "column 'width' has no value in row 7" in out
+    assert "column 'colour' has no value in row 1" in out
+    assert "no: left out: it counts the rows" in out
+    assert "('width', 'colour red', 'colour nan')" in out
     assert "[5, 6, 7, 8, 9]" in out

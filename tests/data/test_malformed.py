@@ -42,11 +42,11 @@ def csv(text, name="bad.csv", target="label", **options):
     return run
 
 
-def parquet(columns, target="y"):
+def parquet(columns, target="y", **options):
     def run(folder):
         table = pyarrow.table(columns) if isinstance(columns, dict) else pyarrow.Table.from_arrays(*columns)
         pyarrow.parquet.write_table(table, folder / "bad.parquet")
-        load(folder / "bad.parquet", target=target)
+        load(folder / "bad.parquet", target=target, **options)
 
     return run
 
@@ -247,78 +247,60 @@ TABLES = {
     "header only": (csv("a,b,label\n"), "no rows"),
     "blank lines only": (csv("\n\n\n"), "empty"),
     "no header": (csv("1,2,0\n3,4,1\n" * 10), "no header"),
-    "semicolons": (csv(GOOD.replace(",", ";")), "';'"),
-    "tabs in a csv": (csv(GOOD.replace(",", "\t")), "separated by"),
-    "commas in a tsv": (csv(GOOD, name="bad.tsv"), "separated by"),
     "two columns of a name": (csv(GOOD.replace("count", "width")), "two columns called 'width'"),
     "column without a name": (csv(GOOD.replace("count", "")), "column 2 has no name"),
     "column named by a blank": (csv(GOOD.replace("count", " ")), "column 2 has no name"),
     "row too short": (csv(changed(5, "1.0,2,a")), "ragged"),
     "row too long": (csv(changed(5, "1.0,2,a,yes,more")), "ragged"),
-    "missing number": (csv(changed(5, "1.0,,a,yes")), "column 'count' has no value in row 5"),
-    "missing text": (csv(changed(6, "1.0,2,,yes")), "column 'colour' has no value in row 6"),
-    "missing target value": (csv(changed(7, "1.0,2,a,")), "column 'label' has no value in row 7"),
-    "nan": (csv(changed(5, "nan,2,a,yes")), "column 'width' has no value in row 5"),
-    "NA": (csv(changed(5, "1.0,NA,a,yes")), "column 'count' has no value in row 5"),
+    "missing number": (csv(changed(5, "1.0,,a,yes"), missing="refuse"), "column 'count' has no value in row 5"),
+    "missing text": (csv(changed(6, "1.0,2,,yes"), missing="refuse"), "column 'colour' has no value in row 6"),
+    "missing target value": (csv(changed(7, "1.0,2,a,"), missing="refuse"), "column 'label' has no value in row 7"),
+    "nan": (csv(changed(5, "nan,2,a,yes"), missing="refuse"), "column 'width' has no value in row 5"),
+    "NA": (csv(changed(5, "1.0,NA,a,yes"), missing="refuse"), "column 'count' has no value in row 5"),
     "infinity": (csv(changed(5, "inf,2,a,yes")), "column 'width' is inf in row 5"),
     "minus infinity": (csv(changed(5, "-inf,2,a,yes")), "column 'width' is -inf in row 5"),
-    "too large for float32": (csv(changed(5, "1e300,2,a,yes")), "'width' is too large for float32"),
     "a slip in a column of numbers": (csv(changed(9, "1o.5,2,a,yes")), "'1o.5' in row 9"),
-    "decimal commas in quotes": (csv(changed(9, '"1,5",2,a,yes')), "'1,5' in row 9"),
     "constant target": (csv(GOOD.replace("yes", "no")), "'no' in every row"),
     "constant number as target": (csv("x,y\n" + "1.5,2.5\n2.5,2.5\n" * 5, target="y"), "2.5 in every row"),
     "class of one row": (csv(GOOD + "1.0,2,a,perhaps\n"), "class 'perhaps'"),
     "class of two rows": (csv(GOOD + "1.0,2,a,perhaps\n" * 2), "has 2 row(s)"),
-    "many integers as target": (csv(GOOD, target="count"), "decimal point"),
     "text as target with as many classes as rows": (
         csv("x,y\n" + "".join(f"{i}.5,name{i}\n" for i in range(20)), target="y"), "too few",
     ),
     "one row": (csv("x,y\n1.5,2.5\n", target="y"), "2.5 in every row"),
     "two rows": (csv("x,y\n1.5,2.5\n2.5,3.5\n", target="y"), "2 row(s)"),
     "only the target": (csv("y\n" + "1.5\n2.5\n" * 9, target="y"), "no column but the target"),
-    "identifiers as text": (
-        csv("who,x,y\n" + "".join(f"person{i},{i}.5,{i % 2}\n" for i in range(120)), target="y"), "'who'",
-    ),
-    "dates": (
-        csv("day,y\n" + "".join(f"2020-01-{i + 1:02d},{i % 2}\n" for i in range(28)), target="y"), "'day' is of type",
-    ),
-    "times": (csv("at,y\n" + "".join(f"12:00:{i:02d},{i % 2}\n" for i in range(28)), target="y"), "'at' is of type"),
-    "latin-1": (csv(GOOD.replace("colour", "größe").encode("latin-1")), "UTF-8"),
-    "latin-1 further down": (csv(GOOD.encode() + "1.0,2,ä,yes\n".encode("latin-1")), "UTF-8"),
-    "utf-16": (csv(GOOD.encode("utf-16")), "UTF-8"),
+    "utf-16 without its mark": (csv(GOOD.encode("utf-16-le")), "is not text"),
     "binary in a csv": (csv(bytes(range(256)) * 10), "bad.csv"),
     "open quote": (csv(changed(5, '1.0,2,"a,yes')), "bad.csv"),
     "a zip named csv": (csv(good_npz()), "bad.csv"),
-    "empty column": (csv("x,z,y\n" + "1.5,,0\n2.5,,1\n" * 9, target="y"), "column 'z' has no value in row 1"),
     "truncated parquet": (raw("bad.parquet", good_parquet()[:-20], "y"), "bad.parquet is not a readable Parquet"),
     "parquet without its head": (raw("bad.parquet", good_parquet()[30:], "y"), "bad.parquet"),
     "text named parquet": (raw("bad.parquet", GOOD.encode(), "y"), "bad.parquet is not a readable Parquet"),
     "damaged parquet": (raw("bad.parquet", flipped(good_parquet(), 4), "y"), "bad.parquet"),
-    "parquet null": (parquet({"x": [1.0, None] * 9, "y": [0, 1] * 9}), "column 'x' has no value in row 2"),
-    "parquet nan": (parquet({"x": [1.0, float("nan")] * 9, "y": [0, 1] * 9}), "column 'x' is nan in row 2"),
+    "parquet null": (
+        parquet({"x": [1.0, None] * 9, "y": [0, 1] * 9}, missing="refuse"), "column 'x' has no value in row 2",
+    ),
+    "parquet nan": (
+        parquet({"x": [1.0, float("nan")] * 9, "y": [0, 1] * 9}, missing="refuse"), "column 'x' has no value in row 2",
+    ),
     "parquet list": (parquet({"x": [[1.0]] * 18, "y": [0, 1] * 9}), "column 'x' is of type list"),
     "parquet struct": (parquet({"x": [{"a": 1}] * 18, "y": [0, 1] * 9}), "column 'x' is of type struct"),
     "parquet bytes": (parquet({"x": [b"a"] * 18, "y": [0, 1] * 9}), "column 'x' is of type binary"),
-    "parquet nothing": (parquet({"x": pyarrow.nulls(18), "y": [0, 1] * 9}), "column 'x' has no value"),
+    "parquet nothing": (parquet({"x": pyarrow.nulls(18), "y": [0, 1] * 9}), "no training row has a value"),
     "parquet target missing": (parquet({"x": [1.0], "z": [0]}), "no column 'y'"),
     "parquet no rows": (parquet({"x": pyarrow.array([], "float64"), "y": pyarrow.array([], "int64")}), "no rows"),
     "parquet no columns": (parquet({}), "no columns"),
     "parquet names twice": (
         parquet(([pyarrow.array([1.0]), pyarrow.array([2.0])], ["y", "y"])), "two columns called 'y'",
     ),
-    "parquet dates": (
-        parquet({"x": pyarrow.array([1, 2] * 9, pyarrow.timestamp("s")), "y": [0, 1] * 9}), "column 'x' is of type",
-    ),
-    "test file lacks a column": (with_test_file(GOOD, GOOD.replace("count", "amount")), "no column 'count'"),
+    "test file lacks a column": (with_test_file(GOOD, GOOD.replace("colour", "color")), "no column 'colour'"),
     "test file has a column more": (
         with_test_file("x,label\n1.5,a\n2.5,b\n", "x,z,label\n1.5,1.5,a\n2.5,2.5,b\n"), "a column 'z'",
     ),
     "test file has a new class": (with_test_file(GOOD, GOOD.replace("yes", "perhaps")), "'perhaps' in row 2"),
     "test file has text for numbers": (
-        with_test_file("x,label\n1.5,a\n2.5,b\n", "x,label\nc,a\nd,b\n"), "column 'x' is text in one file",
-    ),
-    "test file is of another kind": (
-        with_test_file(GOOD, GOOD, names=("train.csv", "test.tsv")), "same kind",
+        with_test_file("x,label\n1.5,a\n2.5,b\n", "x,label\nc,a\nd,b\n"), "test.csv: column 'x' is 'c' in row 1, where",
     ),
     "test file is empty": (with_test_file(GOOD, ""), "test.csv is empty"),
 }  # fmt: skip
@@ -354,22 +336,15 @@ ARRAYS = {
     "npz no features": (npz(x=GOOD_X[:, :0], y=GOOD_Y), "'x' is empty"),
     "npz nan": (npz(x=np.where(np.eye(30, 4) == 1, np.nan, GOOD_X), y=GOOD_Y), "'x' is nan in row 1"),
     "npz infinity": (npz(x=np.where(np.eye(30, 4, -2) == 1, np.inf, GOOD_X), y=GOOD_Y), "'x' is inf in row 3"),
-    "npz too large for float32": (npz(x=GOOD_X.astype(float) * 1e60, y=GOOD_Y), "too large for float32"),
     "npz complex": (npz(x=GOOD_X.astype(complex), y=GOOD_Y), "must hold numbers, not complex128"),
     "npz text": (npz(x=GOOD_X.astype(str), y=GOOD_Y), "must hold numbers"),
     "npz dates": (npz(x=np.zeros((30, 2), "M8[s]"), y=GOOD_Y), "must hold numbers"),
     "npz channels last": (npz(x=np.zeros((30, 8, 8, 3), np.uint8), y=GOOD_Y), "channels last"),
-    "npz negative class": (npz(x=GOOD_X, y=GOOD_Y - 1), "'y' is -1 in row 1"),
-    "npz class without examples": (npz(x=GOOD_X, y=GOOD_Y * 2), "class 1 of 0-4 has no training example"),
-    "npz classes from one": (npz(x=GOOD_X, y=GOOD_Y + 1), "class 0 of 0-3"),
-    "npz stray huge class": (npz(x=GOOD_X, y=np.where(GOOD_Y == 2, 2**60, GOOD_Y)), "class index 1152921504606846976"),
     "npz one class": (npz(x=GOOD_X, y=GOOD_Y * 0), "0 in every row"),
     "npz constant target": (npz(x=GOOD_X, y=np.full(30, 2.5)), "2.5 in every row"),
     "npz rare class": (npz(x=GOOD_X, y=np.where(np.arange(30) == 4, 3, GOOD_Y)), "class '3'"),
-    "npz one-hot": (npz(x=GOOD_X, y=np.eye(3, dtype=int)[GOOD_Y]), "argmax"),
     "npz nan target": (npz(x=GOOD_X, y=np.where(GOOD_Y == 0, np.nan, 1.0)), "'y' is nan in row 1"),
-    "npz complex target": (npz(x=GOOD_X, y=GOOD_Y.astype(complex)), "class indices or numbers"),
-    "npz text target": (npz(x=GOOD_X, y=GOOD_Y.astype(str)), "class indices or numbers"),
+    "npz complex target": (npz(x=GOOD_X, y=GOOD_Y.astype(complex)), "class indices, names or numbers"),
     "npz parts differ in shape": (
         npz(train_x=GOOD_X, train_y=GOOD_Y, test_x=GOOD_X[:, :2], test_y=GOOD_Y), "test inputs are",
     ),
@@ -377,7 +352,7 @@ ARRAYS = {
         npz(train_x=GOOD_X, train_y=GOOD_Y, test_x=GOOD_X, test_y=GOOD_Y * 0.5), "test targets differ",
     ),
     "npz new class in test": (
-        npz(train_x=GOOD_X, train_y=GOOD_Y, test_x=GOOD_X, test_y=GOOD_Y + 1), "class 3 of 0-3",
+        npz(train_x=GOOD_X, train_y=GOOD_Y, test_x=GOOD_X, test_y=GOOD_Y + 1), "is 3 in row 3, a class that no",
     ),
     "npy without targets": (lambda f: np.save(f / "x.npy", GOOD_X) or load(f / "x.npy"), "target=..."),
     "npy targets missing": (npy(GOOD_X, GOOD_Y, "z.npy"), "z.npy"),

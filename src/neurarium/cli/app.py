@@ -367,5 +367,6 @@ def data(
     if as_json:
         print(json.dumps(content, ensure_ascii=False))
     else:
+        width = max(12, *map(len, content))
         for key, value in content.items():
-            print(f"{key:<12} {value}")
+            print(f"{key:<{width}} {value}")

@@ -28,8 +28,8 @@ class Precision:
     def of(cls, train: Float[np.ndarray, "rows columns"]) -> Precision:
         """What the training rows ask for.
 
-        A column does where the rounding of its largest value to float32 is above a thousandth of its standard deviation, or
-        where a value is too large or its deviation too small for float32.
+        A column does where the rounding of its largest value to float32 is above a thousandth of its standard
+        deviation, or where a value is too large or its deviation too small for float32.
         """
         largest = np.abs(train).max(0, initial=0.0)
         centre = train.mean(0)

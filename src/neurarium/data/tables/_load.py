@@ -112,7 +112,8 @@ def load_table(
         Arrays(encoder.encode(columns.iloc[index.numpy()]) if len(index) else train.x[:0], labels[index])
         for columns, labels, index in ((parsed[0], y, rows[1]), (parsed[1], targets[1], rows[2]))
     )
-    notes = {**encoder.notes, target.name: target.note}
+    found = {**encoder.notes, target.name: target.note}
+    notes = {name: found[name] for name in (table.name, *map(str, table.frame.columns)) if name in found}
     return Split(train, validation, test_part, target.classes, table.name, notes, encoder)
 
 

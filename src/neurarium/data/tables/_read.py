@@ -221,7 +221,7 @@ def read_excel(path: Path) -> Table:
     try:
         with pd.ExcelFile(path, engine="openpyxl") as book:
             sheets = [str(name) for name in book.sheet_names]
-            cells = book.parse(0, header=None)
+            cells = pd.read_excel(book, sheet_name=0, header=None)
     except Exception as error:  # openpyxl lets through whatever its XML parser meets
         raise DataError(f"{path} is not a readable Excel file ({reason(error)})") from None
     if len(cells) == 0:
