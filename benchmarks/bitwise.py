@@ -50,7 +50,7 @@ def main() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(128, 784), torch.randint(10, (128,))
     models = {
-        "float": network(), "8 of 8": bitwise(network(), 8), "3 of 32": bitwise(network(), 32, trainable=3),
+        "float": network(), "8 of 8": bitwise(network(), 8).model, "3 of 32": bitwise(network(), 32, trainable=3).model,
         "plain loop, 8 of 8": plain(8), "plain loop, 32 of 32": plain(32),
     }  # fmt: skip
     steps: dict[str, Callable[[], None]] = {}

@@ -68,7 +68,7 @@ def main() -> None:
             "unmasked": stepper(lenet()),
             "ours": stepper(ours, masks),
             "torch.nn.utils.prune": stepper(pruned_by_torch(ours, masks)),
-            "SparseLinear": stepper(sparsify(ours, max_density=0.5)),
+            "SparseLinear": stepper(sparsify(ours, max_density=0.5).model),
         }
         times: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(REPETITIONS):

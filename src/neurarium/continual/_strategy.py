@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from neurarium.training import evaluation
+
 Task = Any
 """What names a task: a number, a string, whatever the model's ``set_task`` understands."""
 
@@ -73,16 +75,11 @@ class Strategy(nn.Module):
     @torch.no_grad()
     def predict(self, x: Any) -> Any:
         """The model's output in evaluation mode, under the task that ``infer_task`` names (else the current one)."""
-        training = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
+        with evaluation(self.model):
             if self.infer_task is None:
                 return self.model(x)
             with self.as_task(self.infer_task(x)):
                 return self.model(x)
-        finally:
-            for module, mode in training:
-                module.training = mode
 
     @contextmanager
     def as_task(self, task: Task) -> Iterator[None]:

@@ -1,4 +1,6 @@
 from . import pam as pam
+from ._conversion import Conversion as Conversion
+from ._conversion import swap as swap
 from ._frame_window import FrameWindow as FrameWindow
 from ._gradient_reversal import GradientReversal as GradientReversal
 from ._graph_convolution import GraphConvolution as GraphConvolution
@@ -48,7 +50,6 @@ from .low_bit._few_bit import few_bit_activation as few_bit_activation
 from .low_bit._quantized_input import QuantizedInputActivation as QuantizedInputActivation
 from .pam._channels import PAMBatchNorm as PAMBatchNorm
 from .pam._channels import PAMGlobalAvgPool2d as PAMGlobalAvgPool2d
-from .pam._convert import PiecewiseAffineConversion as PiecewiseAffineConversion
 from .pam._convert import to_piecewise_affine as to_piecewise_affine
 from .pam._layers import PAMGELU as PAMGELU
 from .pam._layers import PAMConv2d as PAMConv2d

@@ -57,11 +57,11 @@ class SecondTensor(torch.Tensor):
         return tensor
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, *args, **(kwargs or {}))
 
     @property
-    def data(self) -> SecondTensor:  # type: ignore[override]
+    def data(self) -> SecondTensor:
         """The numbers without their history."""
         return SecondTensor(self.raw.detach())
 
@@ -106,7 +106,7 @@ class SecondTensor(torch.Tensor):
         """The memory that holds the numbers."""
         return self.raw.untyped_storage()
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"{self.raw!r} on {NAME}"
 
 

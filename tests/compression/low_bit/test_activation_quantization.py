@@ -26,7 +26,7 @@ def test_outputs_are_exact_and_the_original_untouched():
     x = torch.randn(40, 6)
     done = convert_activations(model, 3, example=x)
     assert torch.equal(done.model(x), model(x))
-    assert list(done.converted) == ["1", "3"]
+    assert list(done.changed) == ["1", "3"]
     assert isinstance(model[1], nn.GELU)
     assert repr(model) == repr(before)
     assert all(p.grad is None for p in model.parameters())
@@ -41,9 +41,9 @@ def test_transformer_layers_hold_functions():
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     x = torch.randn(3, 5, 8)
     done = convert_activations(model, 2, example=x)
-    assert list(done.converted) == ["layers.0.activation", "layers.1.activation"]
+    assert list(done.changed) == ["layers.0.activation", "layers.1.activation"]
     torch.testing.assert_close(done.model(x), model(x))
-    assert done.unseen == {}
+    assert done.skipped == {}
     assert done.kept_after < 0.9 * done.kept_before
     assert done.by_module["layers.0.activation"][0] == 4 * 3 * 5 * 16
 
@@ -60,8 +60,8 @@ def test_evaluation_uses_what_was_put_in():
 
 def test_reports_functional_activations():
     done = convert_activations(Functional(), 3, example=torch.randn(4, 6))
-    assert done.unseen == {"": ("gelu",)}
-    assert "not converted: the model calls gelu" in done.summary()
+    assert done.skipped == {"": "calls gelu in its forward"}
+    assert "not changed: the model: calls gelu" in done.summary()
 
 
 def test_shared_modules_and_bare_modules():

@@ -224,7 +224,7 @@ def test_training_through_sparse_storage_gives_the_same_losses() -> None:
     ticket = LotteryTicket(model)
     shaken(model, 0)
     ticket.prune_and_rewind(rounds=12)
-    sparse = sparsify(ticket.ticket(), max_density=0.3)
+    sparse = sparsify(ticket.ticket(), max_density=0.3).model
     assert sum(isinstance(layer, SparseLinear) for layer in sparse) == 3
     curves = []
     for network in (model, sparse):

@@ -199,7 +199,7 @@ def test_random_graph_has_the_density_and_binomial_degrees() -> None:
 
 def test_conversion_leaves_the_model_and_dense_layers_alone() -> None:
     model = nn.Sequential(nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 4), nn.ReLU(), nn.Linear(4, 3))
-    sparse = random_sparse(model, 10.0, generator=seeded())
+    sparse = random_sparse(model, 10.0, generator=seeded()).model
     assert isinstance(sparse[0], SparseLinear)
     assert sparse[0].values.numel() == 10 * 300
     assert type(sparse[2]) is nn.Linear, "ε (100 + 4) connections are more than all of them"
@@ -210,7 +210,7 @@ def test_conversion_leaves_the_model_and_dense_layers_alone() -> None:
 
 
 def test_tiny_share_of_moves_is_a_fixed_graph() -> None:
-    models = [random_sparse(mlp(), density=0.3, generator=seeded()) for _ in range(2)]
+    models = [random_sparse(mlp(), density=0.3, generator=seeded()).model for _ in range(2)]
     batches = [(torch.randn(30, 20, generator=seeded(1)), torch.randint(3, (30,), generator=seeded(2)))]
     models[1].load_state_dict(models[0].state_dict())
     for i, model in enumerate(models):
@@ -227,7 +227,7 @@ def mlp() -> nn.Sequential:
 
 
 def test_callback_evolves_by_epoch_and_removes_at_the_end() -> None:
-    model = random_sparse(mlp(), density=0.3, generator=seeded())
+    model = random_sparse(mlp(), density=0.3, generator=seeded()).model
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     start, count = copy.deepcopy(model), model[0].values.numel()
     batches = [(torch.randn(9, 20), torch.randint(3, (9,))) for _ in range(4)]
@@ -317,7 +317,7 @@ def test_degrees_and_power_law() -> None:
         (lambda: SparseEvolution(layer(), grow_init="ones"), "grow_init"),
         (lambda: SparseEvolution(nn.Linear(3, 3)), "no SparseLinear"),
         (lambda: SparseEvolution(layer(), torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)), "optimizer"),
-        (lambda: random_sparse(nn.Linear(3, 3)), "no linear layer became sparse"),
+        (lambda: random_sparse(nn.Linear(3, 3)), "nothing to convert"),
         (lambda: epsilon_density(0.0, 3, 3), "epsilon"),
         (lambda: draw_positions(4, 5), "4 of 4 are free"),
     ],

@@ -18,7 +18,7 @@ from neurarium.training import fit
 
 def one_weight(signs, bits=3, **options):
     """A single weight with its real variables at the given signs, alpha 0.5."""
-    layer = bitwise(nn.Linear(1, 1, bias=False), bits, scale=0.5, **options)
+    layer = bitwise(nn.Linear(1, 1, bias=False), bits, scale=0.5, **options).model
     with torch.no_grad():
         layer.parametrizations.weight.original.copy_(torch.tensor(signs, dtype=torch.float32).view(-1, 1, 1))
     return layer
@@ -51,7 +51,7 @@ def test_gradients_go_straight_through():
 @pytest.mark.parametrize("layer", [nn.Linear(300, 200), nn.Conv2d(16, 64, 3), nn.Embedding(200, 300)])
 def test_the_weights_have_hes_spread(layer, bits):
     torch.manual_seed(0)
-    made = bitwise(copy.deepcopy(layer), bits)
+    made = bitwise(copy.deepcopy(layer), bits).model
     fan_in = layer.weight.shape[-1] if layer.weight.dim() == 2 else math.prod(layer.weight.shape[1:])
     assert float(made.weight.std()) == pytest.approx(math.sqrt(2 / fan_in), rel=0.02)
     if bits == 8:
@@ -62,7 +62,7 @@ def test_the_weights_have_hes_spread(layer, bits):
 def network(bits=8, seed=0, **options):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 3))
-    return bitwise(model, bits, **options)
+    return bitwise(model, bits, **options).model
 
 
 def problem():
@@ -90,7 +90,7 @@ def test_dense_and_integer_exports_give_the_same_outputs(bits):
 
 
 def test_one_bit_is_a_binary_weight_with_a_straight_through_sign():
-    layer = bitwise(nn.Linear(6, 4), 1, scale=0.3)
+    layer = bitwise(nn.Linear(6, 4), 1, scale=0.3).model
     x = layer.parametrizations.weight.original
     inputs = torch.randn(5, 6)
     assert torch.equal(layer.weight, torch.where(x[0] > 0, -0.3, 0.3))
@@ -182,8 +182,8 @@ def test_other_rules_train_bits_too():
         (lambda: bitwise(nn.Linear(2, 2), straight_through="tanh"), "straight_through"),
         (lambda: bitwise(nn.Linear(2, 2), scale="lecun"), "scale"),
         (lambda: bitwise(nn.Sequential(nn.Linear(2, 2)), {"1": 4}), "'1'"),
-        (lambda: bitwise(bitwise(nn.Linear(2, 2))), "parametrised already"),
-        (lambda: bitwise(nn.Linear(2, 2), 16).half()(torch.ones(1, 2).half()), "does not hold integers of 16"),
+        (lambda: bitwise(bitwise(nn.Linear(2, 2)).model), "parametrised already"),
+        (lambda: bitwise(nn.Linear(2, 2), 16).model.half()(torch.ones(1, 2).half()), "does not hold integers of 16"),
         (lambda: bit_report(nn.Linear(2, 2)), "no layer's weight is bits"),
     ],
 )

@@ -239,7 +239,7 @@ def test_conversion_keeps_statistics_and_names():
     assert to_piecewise_affine(model, "network", inplace=True).model[1].running_mean is mean
     assert made[3].body[4].momentum is None
     twice = to_piecewise_affine(nn.Sequential(made, nn.Linear(2, 2)), "network")
-    assert twice.converted == ("1",)
+    assert list(twice.changed) == ["1"]
     assert not twice.skipped
     convolutional().load_state_dict(made.state_dict())
 
@@ -257,7 +257,7 @@ def test_gelu_inside_transformer_layers(kind, activation):
     layer = kind(8, 2, 16, 0.0, copy.deepcopy(activation), batch_first=True)
     conversion = to_piecewise_affine(nn.Sequential(layer), "network")
     assert not conversion.skipped
-    assert "0.activation" in conversion.converted
+    assert "0.activation" in conversion.changed
     made = conversion.model[0]
     given = [torch.randn(3, 4, 8)] * (1 if kind is nn.TransformerEncoderLayer else 2)
     for mode in (True, False):
@@ -265,7 +265,7 @@ def test_gelu_inside_transformer_layers(kind, activation):
         with torch.set_grad_enabled(mode):
             assert multiplication_report(lambda: made(*given)).total == 0
     assert (made(*given) - layer.eval()(*given)).norm() < 0.2 * layer(*given).norm()
-    assert "0.activation" not in to_piecewise_affine(nn.Sequential(layer), "matmul").converted
+    assert "0.activation" not in to_piecewise_affine(nn.Sequential(layer), "matmul").changed
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_gelu_inside_transformer_layers(kind, activation):
 )  # fmt: skip
 def test_what_is_not_converted_is_named(layer, word):
     conversion = to_piecewise_affine(nn.Sequential(nn.Linear(4, 4), layer), "network")
-    assert conversion.converted == ("0",)
+    assert list(conversion.changed) == ["0"]
     assert word in conversion.skipped["1"]
 
 

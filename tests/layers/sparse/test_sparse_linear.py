@@ -85,7 +85,7 @@ def test_sparsify_stores_and_counts_less() -> None:
     model = nn.Sequential(nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 10))
     with torch.no_grad():
         model[0].weight.mul_(torch.rand(100, 200, generator=torch.Generator().manual_seed(0)) < 0.05)
-    sparse = sparsify(model, storage="csr")
+    sparse = sparsify(model, storage="csr").model
     assert isinstance(sparse[0], SparseLinear)
     assert type(sparse[2]) is nn.Linear
     x = torch.randn(5, 200)

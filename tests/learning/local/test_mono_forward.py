@@ -10,10 +10,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from neurarium.learning import MonoForward
-from neurarium.learning.cutting._blocks import graph_parameters
 from neurarium.learning.cutting._local_blocks import find_entries, visiting
 from neurarium.testing import check_learning_rule
-from neurarium.training import live_bytes, peak_bytes
+from neurarium.training import graph_parameters, live_bytes, peak_bytes
 
 CLASSES = 4
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from neurarium.layers import CosineSchedule, DiffusionSchedule, LearnedSchedule
 from neurarium.layers.denoising._diffusion_schedule import flow_slope, prior_gap
 from neurarium.learning import Backprop, NoProp, class_prototypes
-from neurarium.learning.cutting._blocks import graph_parameters
 from neurarium.models import DenoisingBlock
+from neurarium.training import graph_parameters
 
 
 def network():

@@ -13,6 +13,7 @@ from neurarium.compression._compressor import Compressor
 from neurarium.compression.distillation._student import small_student
 from neurarium.compression.nested._anytime import AnytimeEnsemble, operations
 from neurarium.models import mamba_ladder
+from neurarium.training import evaluation
 
 StudentFactory = Callable[[float, Tensor, int, int], nn.Module]
 """``factory(share, example, num_classes, teacher_flops) -> student``; ``example`` is a batch of one."""
@@ -222,13 +223,8 @@ def answers(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[
     Raises:
         ValueError: no batches.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluation(model):
         parts = [(x, y, model(x)) for x, y in loader]
-    finally:
-        for module, mode in modes:
-            module.training = mode
     if not parts:
         raise ValueError("loader gave no batches")
     xs, ys, logits = zip(*parts)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurarium.training import evaluation
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -64,26 +66,23 @@ def record(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], head: str 
     """
     layer, seen = find_head(model, head), []
     handle = layer.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     xs: list[Tensor] = []
     ys: list[Tensor] = []
     answers: list[Any] = []
-    try:
-        for x, y in loader:
-            seen.clear()
-            output = model(x)
-            if len(seen) != 1 or seen[0][0].dim() != 2 or not torch.equal(seen[0][1], output):
-                raise ValueError(
-                    "the head must be the model's last step, on vectors [batch, features]; name it in head"
-                )
-            xs.append(x)
-            ys.append(y)
-            answers.append(seen[0])
-    finally:
-        handle.remove()
-        for module, mode in modes:
-            module.training = mode
+    with evaluation(model):
+        try:
+            for x, y in loader:
+                seen.clear()
+                output = model(x)
+                if len(seen) != 1 or seen[0][0].dim() != 2 or not torch.equal(seen[0][1], output):
+                    raise ValueError(
+                        "the head must be the model's last step, on vectors [batch, features]; name it in head"
+                    )
+                xs.append(x)
+                ys.append(y)
+                answers.append(seen[0])
+        finally:
+            handle.remove()
     if not xs:
         raise ValueError("the loader gave no batches")
     return Recorded(

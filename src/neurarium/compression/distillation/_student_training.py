@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.training import accuracy
+from neurarium.training import accuracy, evaluation
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,8 @@ def ask_teacher(teacher: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> 
     Raises:
         ValueError: the loader gave no batches.
     """
-    modes = [(module, module.training) for module in teacher.modules()]
-    teacher.eval()
-    try:
+    with evaluation(teacher):
         found = [(x, y, teacher(x)) for x, y in loader]
-    finally:
-        for module, mode in modes:
-            module.training = mode
     if not found:
         raise ValueError("the loader gave no batches")
     return Answers(*(torch.cat(parts) for parts in zip(*found)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from neurarium.layers._linear_maps import Parts, joined, linear_maps, neuron_parts
 from neurarium.probes import neuron_similarity
+from neurarium.training import evaluation
 
 
 class NeuronSet(Mapping[str, Tensor]):
@@ -228,9 +229,7 @@ def activation_neurons(
     found = neuron_parts(model, modules, unit=unit)
     maps = {n: m for n, m in linear_maps(model, modules).items() if n in found and m.weight_name == "weight"}
     moments: list[dict[str, list[Tensor]]] = [{}, {}]
-    mode = model.training
-    model.eval()
-    try:
+    with evaluation(model):
         for side, batches in enumerate((task, other)):
             handles = [m.owner.register_forward_hook(_moments(moments[side], name, unit)) for name, m in maps.items()]
             try:
@@ -239,8 +238,6 @@ def activation_neurons(
             finally:
                 for handle in handles:
                     handle.remove()
-    finally:
-        model.train(mode)
     seen = [name for name in maps if name in moments[0] and name in moments[1]]
     if not seen:
         raise ValueError("no linear map was called: give batches of both kinds to a model that calls its layers")

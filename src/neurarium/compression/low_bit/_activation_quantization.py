@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from neurarium.layers import FewBitActivation
+from neurarium.layers import Conversion, FewBitActivation, swap
+from neurarium.layers._conversion import FUNCTIONS
 from neurarium.training import saved_bytes
 
 KEEP_INPUT: tuple[type[nn.Module], ...] = (
@@ -20,45 +21,34 @@ KEEP_INPUT: tuple[type[nn.Module], ...] = (
     nn.Hardtanh, nn.ReLU6, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink, nn.Softsign,
 )  # fmt: skip
 """Activations that keep their input. ReLU, tanh and sigmoid keep their output, which the next layer keeps anyway."""
-
-FUNCTIONAL = {
-    "gelu": nn.GELU, "silu": nn.SiLU, "mish": nn.Mish, "softplus": nn.Softplus, "logsigmoid": nn.LogSigmoid,
-    "hardswish": nn.Hardswish, "elu": nn.ELU, "celu": nn.CELU, "selu": nn.SELU, "leaky_relu": nn.LeakyReLU,
-    "hardtanh": nn.Hardtanh, "relu6": nn.ReLU6, "hardsigmoid": nn.Hardsigmoid,
-}  # fmt: skip
+FUNCTIONAL = {function.__name__: kind for function, kind in FUNCTIONS.items() if kind in KEEP_INPUT}
 """Name of the function in `torch.nn.functional` -> the module that does the same."""
 
 
 @dataclass(frozen=True)
-class ActivationConversion:
+class ActivationConversion(Conversion):
     """What `convert_activations` did.
 
     Args:
         model: the converted copy.
-        converted: qualified name -> what was there.
-        unseen: qualified name of a module whose ``forward`` calls an activation as a function, out of reach -> which
-            functions. Empty without an example.
+        changed: qualified name -> what was there.
+        skipped: qualified name -> why it was left. With an example also modules whose ``forward`` calls an activation
+            as a function, which is out of reach.
         kept_before: bytes that a training step on the example keeps for its backward pass; 0 without an example.
         kept_after: the same after the conversion.
         by_module: qualified name of an activation -> bytes that it alone keeps on the example, before and after.
     """
 
-    model: nn.Module
-    converted: Mapping[str, str]
-    unseen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kept_before: int = 0
     kept_after: int = 0
     by_module: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """A few lines of text."""
-        lines = [f"{len(self.converted)} activations converted: {', '.join(self.converted)}"]
-        if self.kept_before:
-            share = self.kept_after / self.kept_before
-            lines.append(f"kept for the backward pass: {self.kept_before:,} -> {self.kept_after:,} bytes ({share:.0%})")
-        for name, functions in self.unseen.items():
-            lines.append(f"not converted: {name or 'the model'} calls {', '.join(functions)} in its forward")
-        return "\n".join(lines)
+        """As `Conversion.summary`, with the bytes."""
+        if not self.kept_before:
+            return super().summary()
+        kept = f"{self.kept_before:,} -> {self.kept_after:,} bytes ({self.kept_after / self.kept_before:.0%})"
+        return f"{super().summary()}\nkept for the backward pass: {kept}"
 
 
 def convert_activations(
@@ -89,38 +79,27 @@ def convert_activations(
     Raises:
         ValueError: nothing was converted, ``weights`` names what is not there, or ``bits`` is not in 1..8.
     """
-    copied = copy.deepcopy(model)
-    found = dict(_activations(copied, kinds))
-    if not found:
-        names = ", ".join(kind.__name__ for kind in kinds)
-        raise ValueError(f"{type(model).__name__} has no activation module to convert; looked for {names}")
-    if unknown := set(weights or {}) - set(found):
-        raise ValueError(f"weights names {sorted(unknown)}, but the activations are {sorted(found)}")
-    made: dict[int, nn.Module] = {}  # a module that is used in several places stays one module
-    for name, old in found.items():
-        if id(old) not in made or (weights and name in weights):
-            weight = (weights or {}).get(name)
-            made[id(old)] = make(old) if make else FewBitActivation(old, bits, weight=weight)
-            made[id(old)].to(next((p.device for p in copied.parameters()), torch.device("cpu"))).train(model.training)
-        if not name:
-            copied = made[id(old)]
-        else:
-            parent, _, child = name.rpartition(".")
-            owner = copied.get_submodule(parent)
-            setattr(owner, child, made[id(old)])
-            if isinstance(owner, nn.TransformerEncoderLayer):
-                owner.activation_relu_or_gelu = 0  # else torch's fused evaluation goes on with the old activation
-    converted = {name: repr(old) for name, old in found.items()}
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+    def replacement(name: str, old: nn.Module) -> nn.Module:
+        weight = (weights or {}).get(name)
+        return (make(old) if make else FewBitActivation(old, bits, weight=weight)).to(device)
+
+    names = ", ".join(kind.__name__ for kind in kinds)
+    done = swap(model, kinds, replacement, exclude=_few_bit(model), looked_for=f"an activation module: {names}")
+    if unknown := set(weights or {}) - set(done.changed):
+        raise ValueError(f"weights names {sorted(unknown)}, but the activations are {sorted(done.changed)}")
     if example is None:
-        return ActivationConversion(copied, converted)
-    was = copy.deepcopy(model)
-    before, after = _own_bytes(was, list(found), example), _own_bytes(copied, list(found), example)
+        return ActivationConversion(done.model, done.changed, done.skipped)
+    was, found = copy.deepcopy(model), list(done.changed)
+    before, after = _own_bytes(was, found, example), _own_bytes(done.model, found, example)
+    called = _functional_calls(done.model, example).items()
     return ActivationConversion(
-        copied,
-        converted,
-        _functional_calls(copied, example),
+        done.model,
+        done.changed,
+        {**done.skipped, **{name: f"calls {', '.join(functions)} in its forward" for name, functions in called}},
         saved_bytes(lambda: was(example)),
-        saved_bytes(lambda: copy.deepcopy(copied)(example)),
+        saved_bytes(lambda: copy.deepcopy(done.model)(example)),
         {name: (before[name], after[name]) for name in found if name in before and name in after},
     )
 
@@ -145,29 +124,27 @@ def calibrate(
     Raises:
         ValueError: no such activation, or no batch reached one.
     """
-    copied = copy.deepcopy(model)
-    found = dict(_activations(copied, kinds))
-    counts = {name: torch.zeros(bins, dtype=torch.float64) for name in found}
+    counts: dict[str, Tensor] = {}
 
     def count(name: str) -> Callable[..., None]:
+        counts[name] = torch.zeros(bins, dtype=torch.float64)
+
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             values = inputs[0].detach().float().clamp(*domain).cpu()
             counts[name] += torch.histc(values, bins, *domain).double()
 
         return hook
 
-    for name, old in found.items():
+    def spied(name: str, old: nn.Module) -> nn.Module:
         spy = nn.Sequential(old)  # a function held as an attribute cannot carry a hook
         spy.register_forward_pre_hook(count(name))
-        parent, _, child = name.rpartition(".")
-        if name:
-            setattr(copied.get_submodule(parent), child, spy)
-        else:
-            copied = spy
+        return spy
+
+    copied = swap(model, kinds, spied, exclude=_few_bit(model)).model
     with torch.no_grad():
         for x, _ in loader:
             copied(x)
-    if not found or not any(total.sum() > 0 for total in counts.values()):
+    if not any(total.sum() > 0 for total in counts.values()):
         raise ValueError("no batch of the loader reached an activation module of the given kinds")
 
     def density(total: Tensor) -> Callable[[Tensor], Tensor]:
@@ -178,21 +155,9 @@ def calibrate(
     return {name: density(total) for name, total in counts.items() if total.sum() > 0}
 
 
-def _activations(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterable[tuple[str, nn.Module]]:
-    for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, FewBitActivation):
-            continue
-        if isinstance(module, kinds) and not _inside_few_bit(model, name):
-            yield name, module
-        for attribute, value in list(vars(module).items()):
-            kind = FUNCTIONAL.get(getattr(value, "__name__", ""))
-            if kind in kinds and value is getattr(nn.functional, value.__name__, None):
-                yield f"{name}.{attribute}" if name else attribute, kind()
-
-
-def _inside_few_bit(model: nn.Module, name: str) -> bool:
-    parent = name.rpartition(".")[0]
-    return bool(name) and isinstance(model.get_submodule(parent), FewBitActivation)
+def _few_bit(model: nn.Module) -> list[str]:
+    """What was converted before, with the activation inside it."""
+    return [name for name, module in model.named_modules() if isinstance(module, FewBitActivation)]
 
 
 def _own_bytes(model: nn.Module, names: list[str], example: Tensor) -> dict[str, int]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from neurarium.compression._account import account
 from neurarium.learning._rule import Loss
 from neurarium.models import extract, sliced, trace_architecture
-from neurarium.training import evaluate
+from neurarium.training import buffer_key, evaluate, evaluation
 
 
 class SubNetwork(NamedTuple):
@@ -166,24 +166,21 @@ class SortedNet(nn.Module):
             loader: batches ``(x, y)``; the targets are not used.
             subs: members; all but the whole model by default.
         """
-        modes = [(module, module.training) for module in self.model.modules()]
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         momenta = [m.momentum for m in norms]
-        try:
-            self.model.eval()
-            for norm in norms:
-                norm.train()
-                norm.momentum = None  # a plain average
-            for sub in subs or self.family[:-1]:
-                self._own_statistics(sub)
-                with self.at(sub):
-                    for x, _ in loader:
-                        self(x)
-        finally:
-            for norm, momentum in zip(norms, momenta):
-                norm.momentum = momentum
-            for module, mode in modes:
-                module.training = mode
+        with evaluation(self.model):
+            try:
+                for norm in norms:
+                    norm.train()
+                    norm.momentum = None  # a plain average
+                for sub in subs or self.family[:-1]:
+                    self._own_statistics(sub)
+                    with self.at(sub):
+                        for x, _ in loader:
+                            self(x)
+            finally:
+                for norm, momentum in zip(norms, momenta):
+                    norm.momentum = momentum
 
     def extract(self, width: float | SubNetwork = 1.0, depth: int | None = None) -> nn.Module:
         """A member as an ordinary module with weights of its own."""
@@ -235,7 +232,7 @@ class SortedNet(nn.Module):
     def _own_statistics(self, sub: SubNetwork) -> None:
         self.statistics[sub] = {}
         for name, tensor in self._fresh(sub).items():
-            key = f"{name}@{sub.width:g},{sub.depth}".replace(".", "_")
+            key = buffer_key(f"{name}@{sub.width:g},{sub.depth}")
             self.register_buffer(key, tensor)
             self.statistics[sub][name] = self.get_buffer(key)
 
@@ -268,16 +265,13 @@ def check_depths(model: nn.Module, example: Any, blocks: str, depths: Sequence[i
         raise ValueError(f"depths must be between 1 and {len(chain)}, the whole of {blocks}, and contain it: {depths}")
     shapes: list[Any] = []
     handles = [m.register_forward_hook(lambda m, i, o: shapes.append(getattr(o, "shape", type(o)))) for m in chain]
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(*example) if isinstance(example, tuple) else model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in training:
-            module.training = mode
+    with evaluation(model):
+        try:
+            with torch.no_grad():
+                model(*example) if isinstance(example, tuple) else model(example)
+        finally:
+            for handle in handles:
+                handle.remove()
     least = next(k for k in range(len(shapes), 0, -1) if k == 1 or shapes[k - 2] != shapes[-1])
     if min(depths) < least:
         raise ValueError(f"{blocks}.{least - 1} changes the shape, so only the blocks behind it can be skipped")

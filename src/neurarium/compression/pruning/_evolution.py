@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.compression.pruning._masking import Masks
-from neurarium.layers import SparseLinear, draw_positions, epsilon_density
+from neurarium.layers import Conversion, SparseLinear, draw_positions, epsilon_density, swap
+from neurarium.layers.sparse._sparse_linear import DENSE
 
 
 class SparseEvolution:
@@ -191,7 +191,7 @@ def random_sparse(
     density: float | None = None,
     skip_last: bool = True,
     generator: torch.Generator | None = None,
-) -> nn.Module:
+) -> Conversion:
     """A copy of a model whose linear layers are random sparse ones, freshly initialised (Erdős–Rényi graphs).
 
     Args:
@@ -202,27 +202,26 @@ def random_sparse(
         skip_last: leave the last linear layer dense, as the paper does where classes are few.
         generator: source of places and values.
 
+    Returns:
+        The copy, the layers that are sparse now, and those that are not and why.
+
     Raises:
         ValueError: no layer becomes sparse, ``epsilon`` is not positive, or ``density`` is not in (0, 1].
     """
-    result = copy.deepcopy(model)
-    linear = [(name, module) for name, module in result.named_modules() if type(module) is nn.Linear]
-    replaced = 0
-    for name, old in linear[:-1] if skip_last else linear:
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+    def replacement(name: str, old: nn.Linear) -> nn.Module | str:
         share = epsilon_density(epsilon, old.in_features, old.out_features) if density is None else density
-        if share == 1 or not name:
-            continue
-        parent, _, last = name.rpartition(".")
-        weight = old.weight
+        if skip_last and name == linear[-1]:
+            return "the last linear layer stays dense (skip_last)"
+        if share == 1:
+            return "is too small to have fewer connections than all"
         new = SparseLinear(
-            old.in_features, old.out_features, share, old.bias is not None, generator=generator, device=weight.device,
-            dtype=weight.dtype,
+            old.in_features, old.out_features, share, old.bias is not None, generator=generator,
+            device=old.weight.device, dtype=old.weight.dtype,
         )  # fmt: skip
-        bare = int((new.crow.diff() == 0).sum())
-        if bare:
-            warnings.warn(f"{bare} of the {old.out_features} units of {name} have no incoming connection", stacklevel=2)
-        setattr(result.get_submodule(parent), last, new)
-        replaced += 1
-    if not replaced:
-        raise ValueError("no linear layer became sparse: the model has too few of them, or they are too small")
-    return result
+        if bare := int((new.crow.diff() == 0).sum()):
+            warnings.warn(f"{bare} of the {old.out_features} units of {name} have no incoming connection", stacklevel=4)
+        return new
+
+    return swap(model, nn.Linear, replacement, cannot=DENSE, looked_for="linear layers that could be sparser")

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from neurarium.training import buffer_key
+
 PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -92,12 +94,12 @@ class Masks(nn.Module):
             raise ValueError("parameters must name at least one weight to mask")
         self.targets: dict[str, nn.Parameter] = dict(parameters)
         for name, weight in parameters.items():
-            self.register_buffer(_key(name), torch.ones_like(weight, dtype=torch.bool))
+            self.register_buffer(buffer_key(name), torch.ones_like(weight, dtype=torch.bool))
         self._factors: list[Tensor] = []
         self._factors_of: tuple[Any, ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.get_buffer(_key(name))
+        return self.get_buffer(buffer_key(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.targets)
@@ -195,8 +197,3 @@ class Masks(nn.Module):
             self._factors = [m.to(device=w.device, dtype=w.dtype) for m, w in zip(masks, weights)]
             self._factors_of = state
         return self._factors
-
-
-def _key(name: str) -> str:
-    """A parameter name as a buffer name, which may not contain dots."""
-    return name.replace(".", "/")

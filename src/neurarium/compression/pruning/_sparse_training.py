@@ -56,10 +56,10 @@ class SparseEvolutionaryTraining(Compressor):
         Raises:
             ValueError: the model has no linear layer before its last one.
         """
-        sparse = random_sparse(model, density=self.density, generator=self.generator)
+        sparse = random_sparse(model, density=self.density, generator=self.generator).model
         rule = Backprop(sparse, self.loss)
         optimizer = torch.optim.SGD(rule.parameters(), self.lr, self.momentum)
-        evolution = SparseEvolution(sparse, optimizer, zeta=self.zeta, generator=self.generator)
+        evolution = SparseEvolution(sparse, optimizer, zeta=self.zeta, generator=self.generator).model
         for epoch in range(self.epochs):
             fit(rule, loader, optimizer)
             evolution.evolve(last=epoch == self.epochs - 1)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.pruning._lottery import LotteryTicket
+from neurarium.training import training
 
 TrainFunction = Callable[[nn.Module, LotteryTicket], Mapping[str, float] | None]
 """``train(model, ticket) -> metrics``: builds an optimizer, calls ``ticket.attach(optimizer)``, trains the model.
@@ -137,8 +138,7 @@ class IterativeMagnitudePruning(Compressor):
 
         def train(network: nn.Module, ticket: LotteryTicket) -> None:
             optimizer = self.optimizer(network.parameters())
-            with ticket.attach(optimizer):
-                network.train()
+            with ticket.attach(optimizer), training(network):
                 batches = 0
                 for _ in range(self.epochs):
                     for x, y in loader:
@@ -149,11 +149,10 @@ class IterativeMagnitudePruning(Compressor):
             if not batches:
                 raise ValueError("loader gave no batches")
 
-        mode = model.training
         ticket = LotteryTicket(copy.deepcopy(model), rate=self.rate, **self.options)
         find_ticket(ticket, train, self.rounds)
         train(ticket.model, ticket)
-        return ticket.model.train(mode)
+        return ticket.model
 
 
 def _path(folder: Path, number: int) -> Path:

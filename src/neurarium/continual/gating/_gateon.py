@@ -15,6 +15,7 @@ from neurarium.continual._strategy import Strategy, Task
 from neurarium.continual.gating._context_detection import ContextDetector
 from neurarium.continual.gating._gated_layer import GatedLayer, check_rule, chosen_layers
 from neurarium.layers import ContextGate
+from neurarium.training import evaluation
 
 LEVELS, RULES, PLACES = ("neuron", "parameter"), ("full", "activity", "local"), ("update", "gradient")
 
@@ -217,23 +218,20 @@ class GateON(Strategy):
         Raises:
             ValueError: a context outside the capacity.
         """
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            if context is not None or self.num_contexts < 2:
-                self._set(self.context if context is None else context)
-                return self.model(x)
-            outputs = []
-            for number in range(self.num_contexts):
-                self._set(number)
-                outputs.append(self.model(x))
-            every = torch.stack(outputs)
-            surest = entropy(every).argmin(0)
-            return every[surest, torch.arange(every.shape[1], device=every.device)]
-        finally:
-            self._set(self.context)
-            for module, mode in modes:
-                module.training = mode
+        with evaluation(self.model):
+            try:
+                if context is not None or self.num_contexts < 2:
+                    self._set(self.context if context is None else context)
+                    return self.model(x)
+                outputs = []
+                for number in range(self.num_contexts):
+                    self._set(number)
+                    outputs.append(self.model(x))
+                every = torch.stack(outputs)
+                surest = entropy(every).argmin(0)
+                return every[surest, torch.arange(every.shape[1], device=every.device)]
+            finally:
+                self._set(self.context)
 
     @torch.no_grad()
     def infer_context(self, x: Any, y: Tensor | None = None) -> int:

@@ -11,10 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from neurarium.layers._conversion import Conversion, swap
 from neurarium.layers._exact_buffers import ExactBuffers
 from neurarium.layers.low_bit._bit_packing import pack_bits, unpack_bits
 
 KINDS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
+CANNOT = {
+    nn.MultiheadAttention: "its packed projection (in_proj_weight) is not a layer; its weights stay as they are",
+    nn.RNNBase: "the weights of recurrent layers stay as they are",
+    nn.RNNCellBase: "the weights of recurrent cells stay as they are",
+    nn.Bilinear: "bilinear weights stay as they are",
+}
+"""Layers with matrices that `bitwise` does not reach -> why."""
 
 
 class _Reconstruct(torch.autograd.Function):
@@ -169,8 +177,8 @@ def bitwise(
     init_std: float = 0.1,
     scale: str | float = "he",
     generator: torch.Generator | None = None,
-) -> nn.Module:
-    """Give every linear, convolutional and embedding weight of a module trained bits, in place; returns the module.
+) -> Conversion:
+    """Give every linear, convolutional and embedding weight of a module trained bits, in place.
 
     The weights that were there are given up for random bits of the same spread as He's initialisation. Train with Adam:
     its scaling lets low bits flip as readily as high ones. Weight decay would pull real variables to the edge between
@@ -186,6 +194,10 @@ def bitwise(
         init_std: deviation of the real variables at the start; smaller flips sooner.
         scale: "he", or the scale alpha of all weights.
         generator: of the bits; torch's global state by default.
+
+    Returns:
+        The module, the layers whose weights are bits now, and those whose weights stay what they are: attention's
+        packed projection, recurrent layers.
 
     Raises:
         ValueError: an argument out of range, a name that is no such layer, a layer that is parametrised already, or
@@ -207,14 +219,17 @@ def bitwise(
         if parametrize.is_parametrized(found[name], "weight"):
             raise ValueError(f"the weight of {name or 'the module'} is parametrised already")
     chosen = {name: _planes(depth, trainable) for name, depth in depths.items()}
-    for name, depth in depths.items():
-        weight = found[name].weight.detach()
+
+    def replacement(name: str, layer: nn.Module) -> nn.Module:
+        weight = layer.weight.detach()  # type: ignore[operator, union-attr]
         parametrization = BitParametrization(
-            weight.shape, depth, chosen[name], alpha=None if isinstance(scale, str) else scale,
+            weight.shape, depths[name], chosen[name], alpha=None if isinstance(scale, str) else scale,
             clip=straight_through == "clip", init_std=init_std, generator=generator, like=weight,
         )  # fmt: skip
-        parametrize.register_parametrization(found[name], "weight", parametrization)
-    return module
+        return parametrize.register_parametrization(layer, "weight", parametrization)
+
+    include = None if isinstance(bits, int) else list(depths)
+    return swap(module, KINDS, replacement, include=include, inplace=True, cannot=CANNOT)
 
 
 def bit_layers(module: nn.Module) -> Iterator[tuple[str, BitParametrization, Tensor]]:

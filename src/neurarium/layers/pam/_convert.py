@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.nn.functional import gelu, relu
+from torch.nn.functional import relu
 
+from neurarium.layers._conversion import Conversion, swap
 from neurarium.layers.pam._channels import PAMBatchNorm, PAMGlobalAvgPool2d
 from neurarium.layers.pam._layers import (
     PAMGELU,
@@ -39,29 +38,10 @@ FREE = (
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
-@dataclass(frozen=True)
-class PiecewiseAffineConversion:
-    """What `to_piecewise_affine` did.
-
-    Args:
-        model: the converted network.
-        converted: qualified names of the layers that are piecewise affine now.
-        skipped: name of a layer that still multiplies, or may -> why.
-    """
-
-    model: nn.Module
-    converted: tuple[str, ...]
-    skipped: Mapping[str, str]
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.converted)} layers converted"]
-        return "\n".join(lines + [f"not converted: {name or 'the model'}: {why}" for name, why in self.skipped.items()])
-
-
 def to_piecewise_affine(
     model: nn.Module, level: str = "matmul", *, inplace: bool = False, offset: float | None = None,
     approximate_backward: bool = True,
-) -> PiecewiseAffineConversion:  # fmt: skip
+) -> Conversion:  # fmt: skip
     """Exchange a network's layers for piecewise affine ones. Weights and hyper-parameters stay as they are.
 
     Knows `nn.Linear`, `nn.Conv2d` and `nn.MultiheadAttention` (inside torch's transformer layers too) and, at level
@@ -85,38 +65,12 @@ def to_piecewise_affine(
     """
     if level not in LEVELS:
         raise ValueError(f"level must be 'matmul' or 'network', not {level!r}")
-    model = model if inplace else copy.deepcopy(model)
     modes = {"offset": offset, "approximate_backward": approximate_backward}
-    made: dict[int, nn.Module] = {}
-    converted: list[str] = []
-    skipped: dict[str, str] = {}
-    inside: tuple[str, ...] = ()
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if name.startswith(inside) and inside:
-            continue
-        if level == "network" and isinstance(module, TRANSFORMER_LAYERS) and module.activation is gelu:
-            module.activation = PAMGELU(approximate_backward=approximate_backward)
-            converted.append(f"{name}.activation" if name else "activation")
-        if id(module) not in made:
-            new = _convert(module, level, modes)
-            if isinstance(new, nn.Module) and (module._forward_hooks or module._forward_pre_hooks):
-                new = "has forward hooks, which a new layer would lose"
-            if isinstance(new, nn.Module):
-                made[id(module)] = new.train(module.training)
-            elif new:
-                skipped[name] = new
-        if id(module) in made:
-            model = _put(model, name, made[id(module)])
-            converted.append(name)
-            inside += (f"{name}.",) if name else ()
-            if not name:
-                break
-        _no_shortcut(module)
-    if not converted:
-        reasons = "".join(f"; {name or 'the model'}: {why}" for name, why in skipped.items())
-        known = "Linear, Conv2d, MultiheadAttention" + (f", {NETWORK}" if level == "network" else "")
-        raise ValueError(f"nothing to convert in {type(model).__name__}: looked for {known} of torch.nn{reasons}")
-    return PiecewiseAffineConversion(model, tuple(converted), skipped)
+    known = "Linear, Conv2d, MultiheadAttention" + (f", {NETWORK}" if level == "network" else "")
+    return swap(
+        model, nn.Module, lambda name, module: _convert(module, level, modes), inplace=inplace,
+        looked_for=f"{known} of torch.nn",
+    )  # fmt: skip
 
 
 def _convert(module: nn.Module, level: str, modes: Mapping[str, Any]) -> nn.Module | str | None:
@@ -198,20 +152,3 @@ def _multiplies(module: nn.Module) -> str | None:
     if kind.__module__.startswith("torch.nn"):
         return f"{kind.__name__} is not known"
     return f"{kind.__name__} computes what cannot be seen; look at it with multiplication_report"
-
-
-def _no_shortcut(module: nn.Module) -> None:
-    """Torch's transformer layers have a fast path for evaluation that goes around their submodules: close it."""
-    if isinstance(module, nn.TransformerEncoderLayer):
-        module.activation_relu_or_gelu = 0
-    elif isinstance(module, nn.TransformerEncoder):
-        module.use_nested_tensor = False
-        module.enable_nested_tensor = False
-
-
-def _put(model: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    if not name:
-        return new
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, new)
-    return model

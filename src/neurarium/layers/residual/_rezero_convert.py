@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from neurarium.layers._conversion import Conversion, swap
 from neurarium.layers.residual._rezero import ReZeroModule
 from neurarium.layers.residual._rezero_transformer import ReZeroTransformerDecoderLayer, ReZeroTransformerEncoderLayer
+from neurarium.training import replace_module
 
 Blocks = Mapping[type[nn.Module] | str, str | Sequence[str]]
 """Block type or qualified name -> the submodule(s) whose output is added to the skip path."""
 
+TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 # Class name -> (submodules that the block must have, the last module of its branch).
@@ -45,22 +48,21 @@ class ScaledBranch(ReZeroModule):
 
 
 @dataclass(frozen=True)
-class ReZeroConversion:
+class ReZeroConversion(Conversion):
     """What `rezero_` did.
 
     Args:
-        converted: qualified names of the blocks that have a scalar now.
+        model: the network.
+        changed: qualified name of a block that has a scalar now -> what was there.
+        skipped: name of a block that has none -> why.
         removed: qualified names of the norms taken out.
-        skipped: name of a block that could not be converted -> why.
     """
 
-    converted: tuple[str, ...]
-    removed: tuple[str, ...]
-    skipped: Mapping[str, str]
+    removed: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        lines = [f"{len(self.converted)} blocks converted, {len(self.removed)} norms removed"]
-        return "\n".join(lines + [f"not converted: {name or 'the model'}: {why}" for name, why in self.skipped.items()])
+    def summary(self) -> str:
+        """As `Conversion.summary`, with the number of norms."""
+        return f"{super().summary()}\n{len(self.removed)} norms removed"
 
 
 def rezero_(model: nn.Module, blocks: Blocks | None = None, *, remove_norms: bool = False) -> ReZeroConversion:
@@ -78,46 +80,42 @@ def rezero_(model: nn.Module, blocks: Blocks | None = None, *, remove_norms: boo
             the norm sits on the skip path. Convolutional blocks may keep theirs (section 4).
 
     Returns:
-        What was converted and what was not, and why.
+        What was changed and what was not, and why. A subclass of torch's layers with a ``forward`` of its own is left.
 
     Raises:
-        ValueError: no block was converted; the message lists what was looked for. Or ``blocks`` names what is not
+        ValueError: no block was changed; the message lists what was looked for. Or ``blocks`` names what is not
             there.
     """
-    named = dict(model.named_modules())
-    chosen = _chosen(named, blocks or {})
-    converted: list[str] = []
+    chosen = _chosen(dict(model.named_modules()), blocks or {})
     removed: list[str] = []
-    skipped: dict[str, str] = {}
-    for name, module in named.items():
-        if isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
+
+    def replacement(name: str, module: nn.Module) -> nn.Module | str | None:
+        if isinstance(module, TRANSFORMER_LAYERS):
             if not name:
-                skipped[name] = "a bare transformer layer cannot be replaced in place; put it in a container"
-            elif not module.norm_first and not remove_norms:
-                skipped[name] = "its norms come after the sum (post-norm), on the skip path; pass remove_norms=True"
-            else:
-                removed += [f"{name}.{part}" for part in _norm_names(module)] if remove_norms else []
-                _replace(model, name, _transformer_layer(module, keep_norms=not remove_norms))
-                converted.append(name)
-        elif module in chosen:
-            ends = chosen[module]
-            if any(isinstance(module.get_submodule(end), ReZeroModule) for end in ends):
-                skipped[name] = "has its scalar already"
-                continue
+                return "a bare transformer layer cannot be replaced in place; put it in a container"
+            if not module.norm_first and not remove_norms:
+                return "its norms come after the sum (post-norm), on the skip path; pass remove_norms=True"
             if remove_norms:
-                for part in _norm_names(module):
-                    _replace(module, part, nn.Identity())
-                    removed.append(f"{name}.{part}" if name else part)
-            _scale(module, ends)
-            converted.append(name)
-    if not converted:
-        reasons = "".join(f"; {name or 'the model'}: {why}" for name, why in skipped.items())
-        raise ValueError(
-            f"no residual block converted in {type(model).__name__}: looked for torch.nn.TransformerEncoderLayer, "
-            f"torch.nn.TransformerDecoderLayer, {', '.join(RESIDUAL_BLOCKS)} and {len(blocks or {})} named in blocks"
-            f"{reasons}; name yours with blocks={{BlockType: 'last submodule of the branch'}}"
-        )
-    return ReZeroConversion(tuple(converted), tuple(removed), skipped)
+                removed.extend(f"{name}.{part}" for part in _norm_names(module))
+            return _transformer_layer(module, keep_norms=not remove_norms)
+        if module not in chosen:
+            return None
+        ends = chosen[module]
+        if any(isinstance(module.get_submodule(end), ReZeroModule) for end in ends):
+            return "has its scalar already"
+        if remove_norms:
+            for part in _norm_names(module):
+                replace_module(module, part, nn.Identity())
+                removed.append(f"{name}.{part}" if name else part)
+        _scale(module, ends)
+        return module
+
+    done = swap(
+        model, (*TRANSFORMER_LAYERS, nn.Module), replacement, inplace=True,
+        looked_for=f"torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer, {', '.join(RESIDUAL_BLOCKS)} "
+        f"and {len(blocks or {})} named in blocks={{BlockType: 'last submodule of the branch'}}",
+    )  # fmt: skip
+    return ReZeroConversion(done.model, done.changed, done.skipped, tuple(removed))
 
 
 def _chosen(named: Mapping[str, nn.Module], blocks: Blocks) -> dict[nn.Module, tuple[str, ...]]:
@@ -152,12 +150,7 @@ def _scale(block: nn.Module, ends: Sequence[str]) -> None:
             like = next(block.parameters(), None)  # the last module may be a dropout, without a device of its own
             scaled.alpha.data = scaled.alpha.data if like is None else scaled.alpha.data.to(like.device, like.dtype)
         alpha = scaled.alpha
-        _replace(block, end, scaled)
-
-
-def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, new.train(model.get_submodule(name).training))
+        replace_module(block, end, scaled)
 
 
 def _norm_names(block: nn.Module) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear as dense_product
 
+from neurarium.layers._conversion import Conversion, swap
 from neurarium.layers.sparse._sparse_pattern import draw_positions
 from neurarium.layers.sparse._sparse_product import SparseProduct, csr_matrix
 
 STORAGES = ("auto", "csr", "mask")
+DENSE = {
+    nn.MultiheadAttention: "its packed projection (in_proj_weight) is not a layer and stays dense",
+    nn.RNNBase: "the weights of recurrent layers stay dense",
+    nn.RNNCellBase: "the weights of recurrent cells stay dense",
+}
+"""Layers with matrices that cannot be made sparse ones -> why."""
 
 
 class SparseLinear(nn.Module):
@@ -217,7 +223,7 @@ class SparseLinear(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def sparsify(model: nn.Module, max_density: float = 0.1, storage: str = "auto") -> nn.Module:
+def sparsify(model: nn.Module, max_density: float = 0.1, storage: str = "auto") -> Conversion:
     """A copy of a pruned model whose linear layers of low density are stored as `SparseLinear`.
 
     Args:
@@ -225,20 +231,23 @@ def sparsify(model: nn.Module, max_density: float = 0.1, storage: str = "auto") 
         max_density: layers with at most this share of non-zero weights are replaced.
         storage: as in `SparseLinear`.
 
+    Returns:
+        The copy, the layers that are sparse now, and those that are not: denser ones, and weights that torch's
+        attention and recurrent layers read for themselves.
+
     Raises:
         ValueError: no linear layer is that sparse.
     """
-    result = copy.deepcopy(model)
-    replaced = 0
-    for parent in list(result.modules()):
-        for name, child in list(parent.named_children()):
-            # subclasses of Linear do something else with their weight
-            if type(child) is nn.Linear and 0 < int(child.weight.count_nonzero()) <= max_density * child.weight.numel():
-                setattr(parent, name, SparseLinear.from_linear(child, storage=storage))
-                replaced += 1
-    if not replaced:
-        raise ValueError(f"no linear layer has at most {max_density:.0%} of its weights left; nothing to make sparse")
-    return result
+
+    def replacement(name: str, layer: nn.Linear) -> nn.Module | str:
+        share = int(layer.weight.count_nonzero()) / layer.weight.numel()
+        if not 0 < share <= max_density:
+            return f"{share:.1%} of its weights are left" if share else "no weight is left"
+        return SparseLinear.from_linear(layer, storage=storage)
+
+    return swap(
+        model, nn.Linear, replacement, cannot=DENSE, looked_for=f"linear layers with at most {max_density:.0%} left"
+    )
 
 
 def _row_pointers(rows: Tensor, count: int) -> Tensor:

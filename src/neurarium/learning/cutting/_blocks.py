@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 
 
 @dataclass
@@ -131,20 +130,3 @@ def backward_all(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) 
     pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
     if pairs:
         torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
-
-
-def graph_parameters(output: Tensor | Node) -> set[Tensor]:
-    """The leaf tensors that a backward pass from ``output`` (a tensor, or an operation of a graph) would reach."""
-    found: set[Tensor] = set()
-    seen: set[Any] = set()
-    stack: list[Any] = [output.grad_fn if isinstance(output, Tensor) else output]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.add(node.variable)
-        for below, _ in node.next_functions:
-            stack.append(below)
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurarium.learning.cutting._blocks import graph_parameters
+from neurarium.training import graph_operations, graph_parameters
 
 
 def check_cuts(model: nn.Module, outputs: Sequence[Tensor], names: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def check_cuts(model: nn.Module, outputs: Sequence[Tensor], names: Sequence[str]
     """
     seen: set[Any] = set()
     for output in outputs:
-        segment = _inner_nodes(output)
+        segment = graph_operations(output)
         if shared := seen & segment:
             known: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
             below = sorted(known[p] for node in shared for p in graph_parameters(node) if p in known)
@@ -35,18 +35,6 @@ def check_cuts(model: nn.Module, outputs: Sequence[Tensor], names: Sequence[str]
                 f"the skip connection, or choose blocks that contain it (cuts are at {', '.join(names)})"
             )
         seen |= segment
-
-
-def _inner_nodes(output: Tensor) -> set[Any]:
-    """The operations in a tensor's graph, without the leaves."""
-    found: set[Any] = set()
-    stack: list[Any] = [output.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is not None and node not in found and not hasattr(node, "variable"):
-            found.add(node)
-            stack.extend(below for below, _ in node.next_functions)
-    return found
 
 
 def check_separable(loss: Tensor, output: Tensor, rows: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurarium.learning.cutting._blocks import Blocks, find_blocks
+from neurarium.training import graph_operations
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
@@ -131,13 +132,7 @@ class BypassCheck:
         """
         if self.seen is None:
             return
-        mine: set[Any] = set()
-        stack: list[Any] = [loss.grad_fn]
-        while stack:
-            node = stack.pop()
-            if node is not None and node not in mine and not hasattr(node, "variable"):
-                mine.add(node)
-                stack += [below for below, _ in node.next_functions]
+        mine = graph_operations(loss)
         if mine & self.seen:
             self.seen = set()
             raise ValueError(

@@ -12,8 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from neurarium.learning._rule import LearningRule, Loss
-from neurarium.learning.cutting._blocks import Blocks, Cut, backward_all, cut_at, find_blocks, graph_parameters
+from neurarium.learning.cutting._blocks import Blocks, Cut, backward_all, cut_at, find_blocks
 from neurarium.learning.cutting._first_pass import check_cuts, check_separable
+from neurarium.training import graph_parameters
 
 
 class DirectFeedbackAlignment(LearningRule):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from neurarium.learning._rule import LearningRule, Loss
+from neurarium.training import buffer_key
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -43,7 +44,7 @@ class FeedbackAlignment(LearningRule):
             weight = module.weight.detach()
             bound = weight[0].numel() ** -0.5
             drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
-            self.register_buffer(_key(name), drawn.to(weight))
+            self.register_buffer("feedback_" + buffer_key(name), drawn.to(weight))
 
     def assign_credit(self, x: Any, y: Tensor) -> Tensor:
         """Add the gradients; returns the detached loss."""
@@ -69,7 +70,7 @@ class FeedbackAlignment(LearningRule):
                 given = inputs.pop()
                 if not given.requires_grad:
                     return output
-                weights = {"weight": self.get_buffer(_key(name))}
+                weights = {"weight": self.get_buffer("feedback_" + buffer_key(name))}
                 if isinstance(module.bias, Tensor):
                     weights["bias"] = torch.zeros_like(module.bias)
                 # the module's own forward, without the hooks that got us here
@@ -94,8 +95,3 @@ class _Bare(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.layer.forward(x)
         return output
-
-
-def _key(name: str) -> str:
-    """A buffer's name: dots are not allowed in it, and must not collide with other characters of names."""
-    return "feedback_" + name.replace(".", "|")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.layers.residual._residual import Carry, ResidualBlock
-from neurarium.learning.cutting._blocks import graph_parameters
+from neurarium.training import graph_parameters
 
 
 @dataclass(frozen=True)

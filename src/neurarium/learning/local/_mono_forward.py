@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurarium.learning._rule import LearningRule, Loss
-from neurarium.learning.cutting._blocks import Blocks, graph_parameters
+from neurarium.learning.cutting._blocks import Blocks
 from neurarium.learning.cutting._local_blocks import (
     BypassCheck,
     find_entries,
@@ -22,6 +22,7 @@ from neurarium.learning.cutting._local_blocks import (
     vector,
     visiting,
 )
+from neurarium.training import graph_parameters
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
 
+from neurarium.training import evaluation
+
 _SMALLEST_LOSS = 1e-7
 
 
@@ -216,10 +218,8 @@ def difficulty_scores(
     """
     if kind not in ("loss", "probability", "distance"):
         raise ValueError(f"kind must be loss, probability or distance, not {kind!r}")
-    training = model.training
-    model.eval()
     found = []
-    try:
+    with evaluation(model):
         for x, y in loader:
             output = model(x)
             if kind == "loss":
@@ -232,8 +232,6 @@ def difficulty_scores(
             p = output.softmax(-1)
             own = p.gather(1, y[:, None]).squeeze(1)
             found.append(1 / own if kind == "probability" else (p.sum(1) - 2 * own + 1) / p.shape[1])
-    finally:
-        model.train(training)
     scores = torch.cat(found).double().clamp_min(_SMALLEST_LOSS)
     bad = (~scores.isfinite()).nonzero().flatten()
     if len(bad):

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from neurarium.models.editing._axis_groups import Axis, AxisGroups
 from neurarium.models.editing._axis_rules import propagate
+from neurarium.training import evaluation
 
 
 class Segment(NamedTuple):
@@ -111,14 +112,8 @@ def trace_architecture(model: nn.Module, example: Any, keep: Sequence[str] = ())
         if name not in named:
             raise ValueError(f"keep names {name!r}, but the model has no such layer")
     watched = AxisGroups(model, frozenset(keep))
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with _Watch(watched):
-            output = model(*example) if isinstance(example, tuple) else model(example)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluation(model), _Watch(watched):
+        output = model(*example) if isinstance(example, tuple) else model(example)
     watched.fix_all(output, "it is the model's output")
     found = _found(watched)
     if not found.groups:

@@ -12,6 +12,7 @@ from torch import nn
 
 from neurarium.models.editing._architecture import Architecture
 from neurarium.models.editing._slicing import extract
+from neurarium.training import evaluation
 
 KINDS = ("convolution", "linear", "norm", "activation", "pooling", "dropout", "other")
 LARGEST_INPUT = 50_000
@@ -177,13 +178,8 @@ def _renew(module: nn.Module, other: nn.Module) -> None:
 
 @torch.no_grad()
 def _run(model: nn.Module, example: Any) -> None:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluation(model):
         model(*example) if isinstance(example, tuple) else model(example)
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _layer(name: str, module: nn.Module, end: bool) -> Layer:

@@ -92,11 +92,12 @@ class BoundWeightNowcast(BoundForecaster):
     ) -> Float[Tensor, "slices parameters *horizon"]:
         """Scaled future states."""
         size = scaled.shape[1] if torch.is_grad_enabled() else self.network.chunk
+        like = self.network.entry.weight  # states may be kept on another device
         parts = zip(scaled.split(size, dim=1), self.kinds.split(size))
-        return torch.cat([self._part(values, kinds, k) for values, kinds in parts], dim=1)
+        found = [self._part(values.to(like), kinds.to(like.device), k) for values, kinds in parts]
+        return torch.cat(found, dim=1).to(scaled)
 
     def _part(self, values: Tensor, kinds: Tensor, k: int | None) -> Tensor:
-        kinds = kinds.to(values.device)
         if self.network.plus:
             future = values[..., -1:] + self.network(values, kinds)
             return future if k is None else future[..., k - 1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-DOT = "|"  # stands for the dots of a parameter's name, which a buffer's name may not contain
+from neurarium.training import buffer_key, parameter_name
 
 
 class QuadraticPenalty(nn.Module):
@@ -31,12 +31,12 @@ class QuadraticPenalty(nn.Module):
     @property
     def stiffness(self) -> dict[str, Tensor]:
         """F by parameter name."""
-        return {name.replace(DOT, "."): value for name, value in self._stiffness._buffers.items() if value is not None}
+        return {parameter_name(name): value for name, value in self._stiffness._buffers.items() if value is not None}
 
     @property
     def centre(self) -> dict[str, Tensor]:
         """m by parameter name."""
-        return {name.replace(DOT, "."): value for name, value in self._centre._buffers.items() if value is not None}
+        return {parameter_name(name): value for name, value in self._centre._buffers.items() if value is not None}
 
     @torch.no_grad()
     def add(self, stiffness: Mapping[str, Tensor], centre: Mapping[str, Tensor]) -> None:
@@ -64,7 +64,7 @@ class QuadraticPenalty(nn.Module):
             self._add_one(name, f, centre[name])
 
     def _add_one(self, name: str, f2: Tensor, m2: Tensor) -> None:
-        key = name.replace(".", DOT)
+        key = buffer_key(name)
         dtype = torch.promote_types(m2.dtype, torch.float32)
         f1, m1 = self.stiffness.get(name), self.centre.get(name)
         if f1 is None or m1 is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from neurarium.objectives.representation._similarity import linear_cka, rsa
 from neurarium.objectives.representation._taps import Taps
+from neurarium.training import evaluation
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -136,15 +137,9 @@ class Guidance:
         inputs, named = self._input or ((), {})
         if self.guide_input == "noise":
             inputs, named = tuple(map(_noise, inputs)), {name: _noise(value) for name, value in named.items()}
-        training = [(module, module.training) for module in self.guide.modules()]
-        self.guide.eval()
-        try:
-            with self._other[0]:
-                self.guide(*inputs, **named)
-                return _layers(self._other)
-        finally:
-            for module, mode in training:
-                module.training = mode
+        with evaluation(self.guide), self._other[0]:
+            self.guide(*inputs, **named)
+            return _layers(self._other)
 
     def _warn_if_few(self, examples: int) -> None:
         if examples < 16 and "" not in self._warned:

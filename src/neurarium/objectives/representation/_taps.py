@@ -20,7 +20,8 @@ class Taps:
     """Keeps the output of chosen modules at every forward pass, in the order in which they are used.
 
     Recurrent layers and attention give their output sequence, examples first, whatever their ``batch_first``. Where a
-    module is used several times in one pass the last output is kept.
+    module is used several times in one pass the last output is kept. The network goes on with a copy, so that an
+    in-place operation that follows (``nn.ReLU(inplace=True)``) does not change what is kept.
 
     Args:
         model: any module.
@@ -51,9 +52,10 @@ class Taps:
 
     def __enter__(self) -> Taps:
         def keep(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
                 self.outputs.pop(name, None)  # so that the order is that of the last pass
                 self.outputs[name] = _examples_first(module, output)
+                return _copied(output)
 
             return hook
 
@@ -67,8 +69,20 @@ class Taps:
         self.outputs = {}
 
 
+def _copied(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.clone()
+    if type(output) in (tuple, list):
+        return type(output)(map(_copied, output))
+    return output  # an object of the user's, whose parts nothing changes in place
+
+
 def _examples_first(module: nn.Module, output: Any) -> Tensor:
-    tensor = output[0] if isinstance(output, tuple) else output
+    tensor = output if isinstance(output, Tensor) else output[0]
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"a tapped module must give a tensor first, but {type(module).__name__} gave {type(tensor).__name__}"
+        )
     if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and not module.batch_first and tensor.dim() == 3:
         tensor = tensor.transpose(0, 1)
     return tensor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from neurarium.probes._result import ProbeResult
 from neurarium.probes.fisher._likelihood import Likelihood, Loss, likelihood_of
 from neurarium.probes.fisher._squared_gradients import Traced
+from neurarium.training import evaluation
 
 Estimator = Literal["exact", "sampled", "empirical"]
 ESTIMATORS: tuple[Estimator, ...] = ("exact", "sampled", "empirical")
@@ -177,15 +177,3 @@ def loss_gradients(loss: Any, output: Tensor, y: Tensor) -> Tensor:
             value = loss(leaf, target)
         rows.append(torch.autograd.grad(value.sum(), leaf)[0])
     return torch.cat(rows)
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the context; every module's own mode is put back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
-from neurarium.probes.fisher._fisher import FisherDiagonal, evaluation
-from neurarium.training import evaluate
+from neurarium.probes.fisher._fisher import FisherDiagonal
+from neurarium.training import evaluate, evaluation
 
 Kind = Literal["uniform", "inverse-fisher", "null-space"]
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, vjp, vmap
 
+from neurarium.training import walk_graph
+
 BUDGET = 2**25
 """Numbers (128 MiB in float32) that one chunk of per-example gradients may take."""
 
@@ -156,20 +158,12 @@ def count_uses(output: Tensor) -> dict[Tensor, int]:
         ValueError: the graph contains re-entrant checkpoints, which hide what they read.
     """
     uses: dict[Tensor, int] = {}
-    seen: set[Any] = set()
-    stack = [output.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in walk_graph(output):
         if node.name() == "CheckpointFunctionBackward":
             raise ValueError("re-entrant checkpointing hides the model's parameters; pass use_reentrant=False to it")
         for below, _ in node.next_functions:
             if below is not None and hasattr(below, "variable"):
                 uses[below.variable] = uses.get(below.variable, 0) + 1
-            else:
-                stack.append(below)
     return uses
 
 

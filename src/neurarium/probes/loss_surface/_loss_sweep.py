@@ -7,7 +7,6 @@ buffers and ``.grad`` stay as they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+
+from neurarium.training import evaluation
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """``score(output, target) -> mean over the batch``."""
@@ -84,7 +85,7 @@ def losses_at(
     scores = [loss] if metric is None else [loss, metric]
     rows: list[Tensor] = []
     sizes: list[int] = []
-    with torch.no_grad(), _evaluation_mode(model):
+    with torch.no_grad(), evaluation(model):
         points = _Points(model, scores, basis, coefficients)
         if recalibrate is not False:
             points.recalibrate(norms, loader if recalibrate is True else recalibrate)
@@ -267,14 +268,3 @@ def split_affine_head(model: nn.Module) -> tuple[nn.Module | None, nn.Module]:
         if hooked or next(layer.parameters(), None) is not None or next(layer.buffers(), None) is not None:
             break
     return None, model
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

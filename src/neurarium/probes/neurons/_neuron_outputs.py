@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurarium.layers._linear_maps import LinearMap, first_difference, linear_maps
-from neurarium.probes.fisher._fisher import evaluation
 from neurarium.probes.neurons._neurons import NeuronSimilarity
+from neurarium.training import evaluation
 
 
 @torch.no_grad()

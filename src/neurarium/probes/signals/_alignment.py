@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from neurarium.objectives import Taps
 from neurarium.probes._result import ProbeResult
+from neurarium.training import undisturbed
 
 
 @runtime_checkable
@@ -69,25 +70,12 @@ def alignment(rule: Signalling, x: Any, y: Tensor) -> Alignment:
     Raises:
         ValueError: no example has a gradient to compare with.
     """
-    with _undisturbed(rule.model) as rewind:
+    with undisturbed(rule.model) as rewind:
         told = rule.signals(x, y)
         rewind()  # both passes see the same dropout masks
-        kept: dict[str, Tensor] = {}
-        modules = dict(rule.model.named_modules())
-
-        def keep(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, arguments: Any, output: Tensor) -> None:
-                kept[name] = output
-
-            return hook
-
-        handles = [modules[name].register_forward_hook(keep(name)) for name in told]
-        try:
+        with Taps(rule.model, list(told)) as taps:
             loss = rule.loss(rule.model(x), y)
-        finally:
-            for handle in handles:
-                handle.remove()
-        true = torch.autograd.grad(loss, [kept[name] for name in told])
+            true = torch.autograd.grad(loss, [taps.outputs[name] for name in told])
     means, deviations = [], []
     for signal, gradient in zip(told.values(), true, strict=True):
         a, b = signal.flatten(1).double(), gradient.flatten(1).double()
@@ -98,23 +86,3 @@ def alignment(rule: Signalling, x: Any, y: Tensor) -> Alignment:
         means.append(float(cosines.mean()))
         deviations.append(float(cosines.std(correction=0)))
     return Alignment(tuple(told), tuple(means), tuple(deviations))
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Put the model's buffers and the random states back at the end; yields a function that does so in between."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    devices = list({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-
-    def rewind() -> None:
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
-        torch.set_rng_state(random)
-
-    with torch.random.fork_rng(devices=devices):
-        random = torch.get_rng_state()
-        try:
-            yield rewind
-        finally:
-            rewind()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
+from neurarium.training import evaluation
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,7 @@ def forgetting_rate(rnn: nn.Module, inputs: Tensor, *, generator: torch.Generato
     if x.dim() != 3 or len(x) < 2:
         raise ValueError(f"inputs must be batched sequences of two steps or more, not {tuple(inputs.shape)}")
     shape = (int(getattr(rnn, "num_layers", 1)), x.shape[1], int(getattr(rnn, "hidden_size", 0)))
-    mode = rnn.training
-    rnn.eval()
-    try:
+    with evaluation(rnn):
         starts = [torch.rand(shape, generator=generator).to(x) for _ in range(2)]
         weights = torch.randn(shape[1:], generator=generator).to(x)
         with torch.no_grad():
@@ -83,8 +82,6 @@ def forgetting_rate(rnn: nn.Module, inputs: Tensor, *, generator: torch.Generato
                 h, other = _step(rnn, step, h), _step(rnn, step, other)
                 distances.append(float((h - other).abs().max()))
         gradients = _gradients(rnn, x, starts[0], weights / weights.abs().sum(1, keepdim=True))
-    finally:
-        rnn.train(mode)
     floor = 1e3 * torch.finfo(x.dtype).eps * distances[0]
     last = next((t for t, d in enumerate(distances) if d <= floor), len(distances) - 1)
     rate = (max(distances[last], 1e-300) / distances[0]) ** (1 / last) if last else math.nan

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
-from neurarium.probes.signals._alignment import _undisturbed
+from neurarium.training import undisturbed
 
 
 @runtime_checkable
@@ -73,7 +73,7 @@ def path_spectrum(rule: ByOrder, x: Any, y: Tensor) -> PathSpectrum:
     Raises:
         ValueError: the network has no block, or the gradient is zero.
     """
-    with _undisturbed(rule.model):
+    with undisturbed(rule.model):
         orders = rule.gradients_by_order(x, y)
     flat = [torch.cat([g.double().flatten() for g in gradients[:-1]]) for gradients in orders]
     exact = flat[-1]

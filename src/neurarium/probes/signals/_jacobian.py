@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neurarium.probes._result import ProbeResult
+from neurarium.training import evaluation
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ def jacobian_spectrum(
         )
     if x.dim() < 2 or len(x) == 0 or rows < 1:
         raise ValueError("x must be a batch of at least one example of at least one dimension, and rows at least 1")
-    with _evaluation(model):
+    # Only the plain attention kernel has the second derivative that products with the Jacobian need.
+    with evaluation(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         if largest is None:
             values = torch.stack([torch.linalg.svdvals(_jacobian(model, example, rows)) for example in x.detach()])
             mean_squared = float(values.double().square().mean())
@@ -90,19 +90,6 @@ def jacobian_spectrum(
         found = [_lanczos(model, example, largest, generator) for example in x.detach()]
     values = torch.stack([v for v, _ in found])
     return JacobianSpectrum(values, float(np.mean([m for _, m in found])), float("nan"))
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        # Only the plain attention kernel has the second derivative that products with the Jacobian need.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _output(model: nn.Module, x: Tensor) -> Tensor:

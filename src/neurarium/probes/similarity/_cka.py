@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from neurarium.objectives.representation._similarity import unbiased_hsic, zero_diagonal
 from neurarium.objectives.representation._taps import Taps
 from neurarium.probes._result import ProbeResult
+from neurarium.training import evaluation
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,18 @@ def cka_matrix(
     Raises:
         ValueError: no batch of at least 4 examples, or an unknown layer.
     """
-    modes = [(module, module.training) for model in (model_a, model_b) for module in model.modules()]
     cross, own_a, own_b = torch.zeros(()), torch.zeros(()), torch.zeros(())
     names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    try:
-        model_a.eval(), model_b.eval()
-        with Taps(model_a, layers_a) as taps_a, Taps(model_b, layers_b) as taps_b:
-            for x, _ in loader:
-                if len(x) < 4:
-                    continue
-                model_a(x), model_b(x)
-                names = (tuple(taps_a.outputs), tuple(taps_b.outputs))
-                of_a, of_b = ([_gram(z) for z in taps.outputs.values()] for taps in (taps_a, taps_b))
-                cross = cross + torch.stack([torch.stack([unbiased_hsic(a, b) for b in of_b]) for a in of_a])
-                own_a = own_a + torch.stack([unbiased_hsic(a, a) for a in of_a])
-                own_b = own_b + torch.stack([unbiased_hsic(b, b) for b in of_b])
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluation(model_a, model_b), Taps(model_a, layers_a) as taps_a, Taps(model_b, layers_b) as taps_b:
+        for x, _ in loader:
+            if len(x) < 4:
+                continue
+            model_a(x), model_b(x)
+            names = (tuple(taps_a.outputs), tuple(taps_b.outputs))
+            of_a, of_b = ([_gram(z) for z in taps.outputs.values()] for taps in (taps_a, taps_b))
+            cross = cross + torch.stack([torch.stack([unbiased_hsic(a, b) for b in of_b]) for a in of_a])
+            own_a = own_a + torch.stack([unbiased_hsic(a, a) for a in of_a])
+            own_b = own_b + torch.stack([unbiased_hsic(b, b) for b in of_b])
     if not names[0]:
         raise ValueError("the loader gave no batch of at least 4 examples")
     return CkaMatrix(cross / (own_a[:, None] * own_b).clamp_min(1e-30).sqrt(), *names)

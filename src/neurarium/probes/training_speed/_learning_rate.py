@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
-from neurarium.probes.signals._alignment import _undisturbed
+from neurarium.training import undisturbed
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _as_reached(model: nn.Module, modules: Sequence[nn.Module], x: Any) -> list[
     reached: list[nn.Module] = []
     handles = [module.register_forward_pre_hook(lambda module, _: reached.append(module)) for module in modules]
     try:
-        with _undisturbed(model), torch.no_grad():
+        with undisturbed(model), torch.no_grad():
             model(x)
     finally:
         for handle in handles:

@@ -133,8 +133,8 @@ def mlp(width: int, settings: Settings) -> nn.Sequential:
 def sparsified(settings: Settings, model: nn.Module, generator: torch.Generator) -> nn.Module:
     """Random sparse layers of the arm's density in place of the dense ones."""
     if settings.epsilon:
-        return random_sparse(model, settings.epsilon, generator=generator)
-    return random_sparse(model, density=settings.density, generator=generator)
+        return random_sparse(model, settings.epsilon, generator=generator).model
+    return random_sparse(model, density=settings.density, generator=generator).model
 
 
 def weights(model: nn.Module) -> int:
