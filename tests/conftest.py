@@ -13,6 +13,10 @@ jaxtyping.install_import_hook(
 import pytest
 import torch
 
+from neurarium.testing import second_device
+
+second_device.register()  # torch's engine has to know it before the first backward pass
+
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):

@@ -1,13 +1,17 @@
 """`undisturbed` puts everything back but parameters; names choose modules; the graph is walked once."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from neurarium.testing import second_device
 from neurarium.training import (
     buffer_key,
+    copy_module,
     find_module,
     graph_operations,
     graph_parameters,
@@ -40,14 +44,15 @@ def test_nothing_but_parameters_is_changed(device):
         model.train()
         first = model(x)
         rewind()
-        assert torch.equal(first, model(x))
-        cross_entropy(first, y).backward()
+        second = model(x)
+        assert torch.equal(first, second)
+        cross_entropy(second, y).backward()
         model[1].register_buffer("running_var", model[1].running_var + 1)
     assert [module.training for module in model] == [True, False, True, True]
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
-    for p, gradient, copy in zip(model.parameters(), gradients, kept, strict=True):
+    for p, gradient, was in zip(model.parameters(), gradients, kept, strict=True):
         assert p.grad is gradient
-        assert torch.equal(gradient, copy)
+        assert torch.equal(gradient, was)
     assert torch.equal(states[0], torch.get_rng_state())
     assert torch.equal(states[1], torch.get_device_module(second_device.NAME).get_rng_state())
 
@@ -124,3 +129,21 @@ def test_the_graph_is_walked_once_per_node():
     assert graph_parameters(second) == {w}
     assert graph_operations(first) & graph_operations(second) == graph_operations(shared)
     assert graph_parameters(torch.ones(3)) == set()
+
+
+def test_copies_of_what_torch_refuses_or_changes():
+    pruned = nn.Sequential(nn.Linear(4, 4), nn.utils.weight_norm(nn.Linear(4, 4)))
+    prune.random_unstructured(pruned[0], "weight", 0.5)
+    pruned(X)
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(pruned)
+    copied = copy_module(pruned)
+    assert torch.equal(copied(X), pruned(X))
+    copied(X).sum().backward()
+    assert pruned[0].weight_orig.grad is None
+    assert copied[0].weight_orig.grad is not None
+
+    layer = nn.TransformerDecoderLayer(8, 2, 16, 0.0, nn.GELU())
+    x = torch.randn(3, 2, 8)
+    assert not torch.allclose(copy.deepcopy(layer)(x, x), layer(x, x))
+    assert torch.equal(copy_module(layer)(x, x), layer(x, x))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from neurarium.training import copy_module
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def account(model: nn.Module, example: Any) -> Account:
     parameters = list(model.parameters())
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
-    probe = copy.deepcopy(model).eval()  # a forward pass may move buffers
+    probe = copy_module(model).eval()  # a forward pass may move buffers
     with FlopCounterMode(display=False) as counter:
         if isinstance(example, Tensor):
             probe(example)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from neurarium.training import replace_module, select_modules
+from neurarium.training import copy_module, replace_module, select_modules
 from neurarium.training._naming import Choice
 
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
@@ -86,7 +85,7 @@ def swap(
     """
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     chosen = _chosen(model, include, exclude)
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else copy_module(model)
     made: dict[int, nn.Module] = {}
     changed: dict[str, str] = {}
     skipped: dict[str, str] = {}

@@ -147,8 +147,10 @@ class _SecondModule:
 def register() -> str:
     """Make the device known to torch, once for the process; returns its name.
 
+    Call it before the process's first backward pass: torch's engine makes a queue for each device at that moment.
+
     Raises:
-        RuntimeError: another backend holds torch's one place for such a device.
+        RuntimeError: a backward pass was made before; or another backend holds torch's one place for such a device.
     """
     if _libraries:
         return NAME
@@ -166,6 +168,10 @@ def register() -> str:
     }  # fmt: skip
     for name, kernel in kernels.items():
         aten.impl(name, kernel, "PrivateUse1")
+    try:
+        torch.ones(1, device=NAME, requires_grad=True).sum().backward()
+    except RuntimeError:
+        raise RuntimeError("register the second device before the first backward pass of the process") from None
     return NAME
 
 

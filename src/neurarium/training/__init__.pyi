@@ -1,6 +1,7 @@
 from ._batches import call as call
 from ._batches import prediction as prediction
 from ._batches import unpack as unpack
+from ._copying import copy_module as copy_module
 from ._distributed import all_reduce_gradients as all_reduce_gradients
 from ._distributed import broadcast_state as broadcast_state
 from ._graph import graph_operations as graph_operations

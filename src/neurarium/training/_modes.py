@@ -92,15 +92,15 @@ class _Buffers:
         self.owner = module
         self.tensors = dict(module._buffers)
         known = {n: b for n, b in self.tensors.items() if b is not None and not is_lazy(b)}
-        self.copies = {name: (buffer._version, buffer.detach().clone()) for name, buffer in known.items()}
+        self.copies = {name: buffer.detach().clone() for name, buffer in known.items()}
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put them back; one that nobody wrote to is left alone, since a graph may have saved it."""
+        """Put them back; one that did not change is left alone, since a graph may have saved it."""
         self.owner._buffers.update(self.tensors)
-        for name, (version, copy) in self.copies.items():
+        for name, copy in self.copies.items():
             buffer = self.tensors[name]
-            if buffer is not None and buffer._version != version:
+            if buffer is not None and not torch.equal(buffer, copy):
                 buffer.copy_(copy)
 
 

@@ -70,12 +70,11 @@ def find_module(model: nn.Module, name: str, argument: str = "layer") -> nn.Modu
 
 def replace_module(model: nn.Module, name: str, new: nn.Module) -> nn.Module:
     """Put a module in the place of the one of this name, in its mode; returns the model, or ``new`` for the root."""
-    old = model.get_submodule(name)
-    new.train(old.training)
     if not name:
-        return new
+        return new.train(model.training)
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, new)
+    owner = model.get_submodule(parent)
+    setattr(owner, child, new.train(owner._modules[child].training))  # type: ignore[union-attr]
     return model
 
 

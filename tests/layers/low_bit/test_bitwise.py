@@ -195,7 +195,7 @@ def test_wrong_use_is_said(make, sentence):
 @pytest.mark.parametrize("bits", [1, 8, 16, 32])
 @pytest.mark.parametrize("trainable", [0, 1, None])
 def test_a_cast_to_half_precision_and_back_changes_nothing(bits, trainable):
-    layer = bitwise(nn.Linear(6, 4), bits, trainable=trainable)
+    layer = bitwise(nn.Linear(6, 4), bits, trainable=trainable).model
     before = layer.weight.detach().clone()
     assert torch.equal(layer.half().float().weight, before)
     assert torch.equal(copy.deepcopy(layer).bfloat16().float().weight, before)
@@ -203,6 +203,6 @@ def test_a_cast_to_half_precision_and_back_changes_nothing(bits, trainable):
 
 
 def test_a_dense_copy_has_no_negative_zeros():
-    dense = to_dense(bitwise(nn.Linear(60, 40), 3)).weight
+    dense = to_dense(bitwise(nn.Linear(60, 40), 3).model).weight
     assert int((dense == 0).sum()) > 100
     assert not bool(torch.signbit(dense[dense == 0]).any())

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import conv2d
 
 from neurarium.layers import PAMConv2d, PAMLinear, PAMMultiheadAttention, pam, to_piecewise_affine
-from neurarium.layers.pam import sums
+from neurarium.layers.pam import _sums as sums
 from neurarium.layers.pam._elementary import offset_bits
 from neurarium.models import CausalTransformer
 from neurarium.probes import multiplication_report

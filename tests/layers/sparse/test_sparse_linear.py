@@ -94,7 +94,7 @@ def test_sparsify_stores_and_counts_less() -> None:
     assert sparse_cost.nonzero == dense_cost.nonzero
     assert sparse_cost.flops == 2 * 5 * (sparse[0].values.numel() + 1000)
     assert sparse_cost.bytes < 0.3 * dense_cost.bytes
-    with pytest.raises(ValueError, match="nothing to make sparse"):
+    with pytest.raises(ValueError, match="nothing to convert"):
         sparsify(nn.Sequential(nn.Linear(4, 4)))
 
 

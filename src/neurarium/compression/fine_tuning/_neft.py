@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from torch.nn.utils import parametrize
 from neurarium.compression.fine_tuning._neurons import NeuronSet, sensitive_neurons
 from neurarium.compression.fine_tuning._row_linear import MaskedSlices, ReplacedSlices, RowLinear
 from neurarium.layers._linear_maps import LinearMap, feed_forward, linear_maps, shared_with
+from neurarium.training import copy_module
 
 M = TypeVar("M", bound=nn.Module)
 Train = Callable[[Any, list[nn.Parameter], int | None], object]
@@ -150,11 +150,11 @@ def neft(
     Returns:
         The fine-tuned model, plain, and the neurons that were trained.
     """
-    probe = copy.deepcopy(model)
+    probe = copy_module(model)
     train(probe, list(probe.parameters()), probe_steps)
     neurons = sensitive_neurons(model, probe, fraction=fraction, scope=scope, modules=modules, unit=unit)
     del probe
-    result = copy.deepcopy(model)
+    result = copy_module(model)
     tuned = NeuronFineTuning(result, neurons, impl)
     train(result, list(tuned.parameters()), None)
     tuned.merge()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from neurarium.layers import Conversion, FewBitActivation, swap
 from neurarium.layers._conversion import FUNCTIONS
-from neurarium.training import saved_bytes
+from neurarium.training import copy_module, saved_bytes
 
 KEEP_INPUT: tuple[type[nn.Module], ...] = (
     nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.LogSigmoid, nn.Hardswish, nn.ELU, nn.CELU, nn.SELU, nn.LeakyReLU,
@@ -91,7 +90,7 @@ def convert_activations(
         raise ValueError(f"weights names {sorted(unknown)}, but the activations are {sorted(done.changed)}")
     if example is None:
         return ActivationConversion(done.model, done.changed, done.skipped)
-    was, found = copy.deepcopy(model), list(done.changed)
+    was, found = copy_module(model), list(done.changed)
     before, after = _own_bytes(was, found, example), _own_bytes(done.model, found, example)
     called = _functional_calls(done.model, example).items()
     return ActivationConversion(
@@ -99,7 +98,7 @@ def convert_activations(
         done.changed,
         {**done.skipped, **{name: f"calls {', '.join(functions)} in its forward" for name, functions in called}},
         saved_bytes(lambda: was(example)),
-        saved_bytes(lambda: copy.deepcopy(done.model)(example)),
+        saved_bytes(lambda: copy_module(done.model)(example)),
         {name: (before[name], after[name]) for name in found if name in before and name in after},
     )
 
@@ -164,7 +163,7 @@ def _own_bytes(model: nn.Module, names: list[str], example: Tensor) -> dict[str,
     """Bytes that each named activation alone keeps, on the input that it gets."""
     inputs: dict[str, Tensor] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
-    probe = copy.deepcopy(model)
+    probe = copy_module(model)
     for name in names:
         parent, _, child = name.rpartition(".")
         owner = probe.get_submodule(parent)
@@ -194,7 +193,7 @@ def _run_clone(module: nn.Module, x: Tensor) -> Tensor:
 
 def _functional_calls(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
     """Activation functions called from a ``forward`` that is not itself an activation's."""
-    probe = copy.deepcopy(model)
+    probe = copy_module(model)
     names = {module: name for name, module in probe.named_modules()}
     stack: list[nn.Module] = []
     calls: dict[str, set[str]] = {}

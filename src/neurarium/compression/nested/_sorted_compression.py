@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.nested._sorted_net import SortedNet, select
 from neurarium.learning._rule import Loss
+from neurarium.training import copy_module
 
 
 class SortedCompression(Compressor):
@@ -53,7 +53,7 @@ class SortedCompression(Compressor):
         example = next((x for x, _ in loader), None)
         if example is None:
             raise ValueError("the loader gave no batches")
-        net = SortedNet(copy.deepcopy(model), example[:2], self.widths, per_step=self.per_step)
+        net = SortedNet(copy_module(model), example[:2], self.widths, per_step=self.per_step)
         optimizer = torch.optim.Adam(net.parameters(), self.learning_rate)
         net.train()
         for _ in range(self.epochs):

@@ -59,8 +59,8 @@ class SparseEvolutionaryTraining(Compressor):
         sparse = random_sparse(model, density=self.density, generator=self.generator).model
         rule = Backprop(sparse, self.loss)
         optimizer = torch.optim.SGD(rule.parameters(), self.lr, self.momentum)
-        evolution = SparseEvolution(sparse, optimizer, zeta=self.zeta, generator=self.generator).model
+        evolution = SparseEvolution(sparse, optimizer, zeta=self.zeta, generator=self.generator)
         for epoch in range(self.epochs):
             fit(rule, loader, optimizer)
             evolution.evolve(last=epoch == self.epochs - 1)
-        return sparse.train(model.training)
+        return sparse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.pruning._lottery import LotteryTicket
-from neurarium.training import training
+from neurarium.training import copy_module, training
 
 TrainFunction = Callable[[nn.Module, LotteryTicket], Mapping[str, float] | None]
 """``train(model, ticket) -> metrics``: builds an optimizer, calls ``ticket.attach(optimizer)``, trains the model.
@@ -149,7 +148,7 @@ class IterativeMagnitudePruning(Compressor):
             if not batches:
                 raise ValueError("loader gave no batches")
 
-        ticket = LotteryTicket(copy.deepcopy(model), rate=self.rate, **self.options)
+        ticket = LotteryTicket(copy_module(model), rate=self.rate, **self.options)
         find_ticket(ticket, train, self.rounds)
         train(ticket.model, ticket)
         return ticket.model

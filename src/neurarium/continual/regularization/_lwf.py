@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.continual._strategy import Strategy, Task
+from neurarium.training import copy_module
 
 
 class LearningWithoutForgetting(Strategy):
@@ -77,7 +77,7 @@ class LearningWithoutForgetting(Strategy):
     def _copy(self) -> nn.Module:
         """A frozen copy of the model, without the hook."""
         self._hook.remove()
-        teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        teacher = copy_module(self.model).eval().requires_grad_(False)
         self._hook = self.model.register_forward_pre_hook(self._keep)
         return teacher
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from torch.nn.utils import parametrize
 from neurarium.layers._conversion import Conversion, swap
 from neurarium.layers._exact_buffers import ExactBuffers
 from neurarium.layers.low_bit._bit_packing import pack_bits, unpack_bits
+from neurarium.training import copy_module
 
 KINDS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
 CANNOT = {
@@ -243,7 +243,7 @@ def bit_layers(module: nn.Module) -> Iterator[tuple[str, BitParametrization, Ten
 
 def to_dense(module: nn.Module) -> nn.Module:
     """A copy with ordinary weights of the same values, for use without this library."""
-    plain = copy.deepcopy(module)
+    plain = copy_module(module)
     for name, _, _ in list(bit_layers(plain)):
         layer: Any = plain.get_submodule(name)
         value = layer.weight.detach() + 0.0  # a new tensor, and no -0.0 where a magnitude of 0 has a sign

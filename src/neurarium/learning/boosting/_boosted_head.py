@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sized
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.learning.boosting._gradient_boosting import GradientBoostedHead
+from neurarium.training import copy_module
 
 
 def boost_head(
@@ -38,7 +38,7 @@ def boost_head(
     name = list(linear)[-1] if head is None and linear else head
     if not name or name not in linear:
         raise ValueError(f"head must name a linear layer inside the model (it has: {', '.join(linear) or 'none'})")
-    result, old = copy.deepcopy(model), linear[name]
+    result, old = copy_module(model), linear[name]
     features, targets = _features(result, result.get_submodule(name), loader)
     outputs = 1 if options.get("loss") == "binary" else old.out_features
     new = GradientBoostedHead(old.in_features, outputs, **options).fit(features, targets)

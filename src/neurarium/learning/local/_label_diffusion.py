@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from neurarium.layers.denoising._denoising_head import LabelDenoiser
 from neurarium.learning.cutting._local_blocks import output_features
+from neurarium.training import copy_module
 
 MakeBlock = Callable[[int, int], nn.Module]
 """``make_block(step, embed_dim) -> module`` of ``(z, x)``, in continuous time of ``(z, x, t)``."""
@@ -59,9 +59,7 @@ def blocks_around(model: nn.Module, out_features: int, timed: bool) -> MakeBlock
 
     def make(step: int, embed_dim: int) -> nn.Module:
         norm = None if timed else nn.LayerNorm
-        block = LabelDenoiser(
-            copy.deepcopy(model), features, embed_dim, out_features, width=128, norm=norm, timed=timed
-        )
+        block = LabelDenoiser(copy_module(model), features, embed_dim, out_features, width=128, norm=norm, timed=timed)
         return block.to(next(model.parameters()))
 
     return make

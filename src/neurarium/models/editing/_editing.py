@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,7 +11,7 @@ from torch import nn
 
 from neurarium.models.editing._architecture import Architecture
 from neurarium.models.editing._slicing import extract
-from neurarium.training import evaluation
+from neurarium.training import copy_module, evaluation
 
 KINDS = ("convolution", "linear", "norm", "activation", "pooling", "dropout", "other")
 LARGEST_INPUT = 50_000
@@ -81,7 +80,7 @@ def remove_layers(model: nn.Module, example: Any, names: Collection[str]) -> nn.
     for name in names:
         if name not in allowed:
             raise ValueError(f"{name!r} cannot be removed; the layers that can are {', '.join(sorted(allowed))}")
-    result = copy.deepcopy(model)
+    result = copy_module(model)
     for name in names:
         owner, _, key = name.rpartition(".")
         setattr(result.get_submodule(owner), key, nn.Identity())

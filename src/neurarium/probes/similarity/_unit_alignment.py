@@ -8,7 +8,6 @@ matching", Ainsworth et al. 2023).
 
 from __future__ import annotations
 
-import copy
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from neurarium.layers import Maxout
 from neurarium.probes.loss_surface._parameter_space import named_point
+from neurarium.training import copy_module
 
 _AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Maxout)
 _PER_UNIT = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.PReLU)
@@ -44,7 +44,7 @@ def align_units(model: nn.Module, reference: nn.Module, inputs: Any, *, sweeps: 
         TypeError: a layer with parameters is not of the kinds above.
     """
     named_point(model, reference, "reference")
-    aligned = copy.deepcopy(model).eval()
+    aligned = copy_module(model).eval()
     before, links = _chain(aligned, inputs)
     targets = [_Weights.of(reference.get_submodule(link.name), link.fan_in) for link in links]
     weights = [_Weights.of(aligned.get_submodule(link.name), link.fan_in) for link in links]
