@@ -33,6 +33,7 @@ def load(
     drop: str | Sequence[str] = (),
     keep: str | Sequence[str] = (),
     missing: Literal["impute", "refuse"] = "impute",
+    size: int | None = None,
 ) -> Split:
     """Data for classification or regression as tensors.
 
@@ -48,7 +49,8 @@ def load(
     - NPZ, ``.pt``: arrays ``x`` and ``y`` (``target`` may name another), or ``train_x``, ``train_y``, ``test_x``, ...;
       whole numbers, text and one-hot rows are classes, floating-point numbers quantities.
     - NPY: inputs; ``target`` names the NPY file of the targets.
-    - A folder of images with one sub-folder per class, at the top or below ``train`` and ``test``.
+    - A folder of images with one sub-folder per class, at the top or below ``train`` and ``test``. Cameras' rotations
+      are applied, transparency shows white, 16-bit and floating-point images become bytes.
 
     Args:
         name_or_path: name of a known set, or a path.
@@ -61,6 +63,7 @@ def load(
             are numbers.
         missing: what to do with gaps in a table: ``"impute"`` fills those of inputs and leaves rows without a target
             out, ``"refuse"`` names the first.
+        size: make the images of a folder squares of so many pixels (the shorter side is scaled, the middle cut out).
 
     Returns:
         Inputs uint8 (images) or float32, targets int64 with ``classes`` or float32 without. `Split.scaled`
@@ -80,14 +83,19 @@ def load(
         raise DataError(f"drop and keep both name {both[0]!r}")
     if missing not in ("impute", "refuse"):
         raise DataError(f"missing must be 'impute' or 'refuse', not {missing!r}")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096):
+        raise DataError(f"size must be a number of pixels from 1 to 4096, not {size!r}")
     only_tables = next((word for word, names in (("drop", dropped), ("keep", kept)) if names), "")
     if isinstance(name_or_path, str) and name_or_path in table():
-        if only_tables:
-            raise DataError(f"{name_or_path} is a known set; {only_tables} is for columns of your own tables")
+        if only_tables or size:
+            of = f"{only_tables} is for columns of your own tables" if only_tables else "size is for your own images"
+            raise DataError(f"{name_or_path} is a known set; {of}")
         if target is not None or test_path is not None:
             raise DataError(f"{name_or_path} is a known set; it takes no {'target' if target else 'test file'}")
         return load_known(known(name_or_path, "images"), fractions, seed)
     path = find_path(name_or_path)
+    if size and not path.is_dir():
+        raise DataError(f"size is for a folder of images, unlike {path}")
     if is_table(path):
         from neurarium.data.tables._load import Request, load_table
 
@@ -97,13 +105,13 @@ def load(
     if only_tables:
         raise DataError(f"{only_tables} is for columns of a table; {path} has none")
     if path.is_dir():
-        from neurarium.data.imagefolder import read_image_folder
+        from neurarium.data.images._folder import read_image_folder
 
         if target is not None:
             raise DataError(f"{path} is a folder of images, whose classes are its sub-folders; leave target out")
         if test_path is not None:
             raise DataError(f"{path} is a folder of images; put its test images below {path / 'test'} instead")
-        return read_image_folder(path, fractions, seed)
+        return read_image_folder(path, fractions, seed, size)
     if test_path is not None and test_path.suffix.lower() != path.suffix.lower():
         raise DataError(f"the test file {test_path} must be of the same kind as {path}")
     return load_arrays(path, target, test_path, fractions, seed)
@@ -172,6 +180,8 @@ def find_path(name: str | os.PathLike[str]) -> Path:
                 raise DataError(
                     f"{path} is a pickle, which could run code when it is read; save a Parquet file instead"
                 )
+            if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+                raise DataError(f"{path} is an archive; unpack it and name the folder or file")
             raise DataError(f"{path} is of no kind that can be loaded ({', '.join(kinds)}, a folder of images)")
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty")

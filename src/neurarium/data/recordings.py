@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import wave
+import os
 import zipfile
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from torch import Tensor
 from neurarium.data.archives import open_zip, zip_member
 from neurarium.data.cache import members, prepared
 from neurarium.data.errors import DataError
-from neurarium.data.sets import known
+from neurarium.data.folders import find_files
+from neurarium.data.sets import known, table
+from neurarium.data.sounds._read import SUFFIXES, UNREADABLE, read_sound
+from neurarium.data.splitting import split_rows
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,26 @@ class Omniglot:
     run_answers: Tensor
 
 
-def load_audio(name: str = "fsdd") -> AudioSplit:
-    """The Free Spoken Digit Dataset: 3,000 recordings at 8 kHz; takes 0 to 4 of each speaker and digit are for test.
+def load_audio(name: str | os.PathLike[str] = "fsdd") -> AudioSplit:
+    """The Free Spoken Digit Dataset, or your own folder of sounds.
+
+    Args:
+        name: ``"fsdd"``, of 3,000 recordings at 8 kHz, whose takes 0 to 4 of each speaker and digit are for test; or a
+            folder with one sub-folder per class, below ``train`` and ``test`` or at the top (then a fifth of each class
+            is for test). It holds WAV of any depth, FLAC, OGG, MP3 or AIFF, all of one rate; several channels become
+            their mean.
 
     Raises:
-        DataError: no such set, or no source can be reached.
+        DataError: no such set, no source can be reached, or a sound cannot be used.
     """
+    if not isinstance(name, str) or (name not in table() and Path(name).expanduser().is_dir()):
+        return read_sound_folder(Path(name).expanduser())
     contents = members(known(name, "audio"))
     train: list[tuple[Tensor, int, str]] = []
     test: list[tuple[Tensor, int, str]] = []
     for path in sorted(path for path in contents if path.endswith(".wav")):
         digit, speaker, take = PurePosixPath(path).stem.split("_")
-        (test if int(take) < 5 else train).append((read_wave(contents[path], path), int(digit), speaker))
+        (test if int(take) < 5 else train).append((read_sound(contents[path], path)[0], int(digit), speaker))
 
     def gather(rows: list[tuple[Tensor, int, str]]) -> Recordings:
         waves, labels, speakers = zip(*rows)
@@ -98,20 +109,34 @@ def load_audio(name: str = "fsdd") -> AudioSplit:
     return AudioSplit(gather(train), gather(test), 8000, tuple("0123456789"), name)
 
 
-def read_wave(content: bytes, what: str) -> Tensor:
-    """A mono 16-bit WAV file as float32 [samples] in -1 to 1.
+def read_sound_folder(folder: Path) -> AudioSplit:
+    """Your own sounds by class; speakers are not known, so each is called by its file's name."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; its sub-folders should hold the sounds of each class")
+    found = find_files(folder, SUFFIXES, "sounds", UNREADABLE)
+    sounds = {path: read_sound(path.read_bytes(), str(path)) for files in found.parts.values() for _, path in files}
+    first, (_, rate) = next(iter(sounds.items()))
+    for path, (_, other) in sounds.items():
+        if other != rate:
+            raise DataError(f"{path} has {other:,} samples a second but {first} has {rate:,}; make all one rate")
+    parts = {
+        part: Recordings(
+            [sounds[path][0] for _, path in files], torch.tensor(found.labels(part)), tuple(p.stem for _, p in files)
+        )
+        for part, files in found.parts.items()
+    }
+    if "all" in parts:
+        every = parts["all"]
+        train, _, test = split_rows(every.labels, (0.8, 0.0, 0.2), 0, found.classes, folder.name)
+        parts = {"train": pick(every, train), "test": pick(every, test)}
+    return AudioSplit(parts["train"], parts["test"], rate, found.classes, folder.name)
 
-    Raises:
-        DataError: it is damaged or of another format.
-    """
-    try:
-        with wave.open(io.BytesIO(content)) as sound:
-            if (sound.getnchannels(), sound.getsampwidth()) != (1, 2):
-                raise DataError(f"{what} is not mono 16-bit sound")
-            samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
-    except (wave.Error, EOFError) as error:
-        raise DataError(f"{what} is not a readable WAV file ({error})") from None
-    return torch.from_numpy(samples.astype(np.float32) / 32768)
+
+def pick(recordings: Recordings, rows: Tensor) -> Recordings:
+    """Some of the recordings."""
+    chosen = rows.tolist()
+    waves, speakers = [recordings.waves[i] for i in chosen], tuple(recordings.speakers[i] for i in chosen)
+    return Recordings(waves, recordings.labels[rows], speakers)
 
 
 def load_omniglot(name: str = "omniglot-part") -> Omniglot:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurarium.data.cache import data_folders
 from neurarium.data.errors import DataError
-from neurarium.data.recordings import read_wave
+from neurarium.data.sounds._read import read_sound
 
 RATE = 16_000
 IGNORED = -100  # cross_entropy's ignore_index: the glottal stop, which the standard folding drops
@@ -161,7 +161,7 @@ def read_sphere(content: bytes, what: str) -> Tensor:
         DataError: it is damaged, compressed or of another format.
     """
     if not content.startswith(b"NIST_1A"):
-        return read_wave(content, what)
+        return read_sound(content, what)[0]
     lines = content[:1024].decode("ascii", errors="replace").splitlines()
     size = lines[1].strip() if len(lines) > 1 else ""
     fields = {words[0]: words[2] for line in lines[2:] if len(words := line.split(maxsplit=2)) == 3}

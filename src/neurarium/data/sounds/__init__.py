@@ -1,0 +1,1 @@
+"""Sounds: recordings by class, spoken sets, and how files become samples."""
