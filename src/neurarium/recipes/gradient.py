@@ -8,8 +8,8 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Plan:
     penalties: Sequence[Callable[[], Tensor]] = ()
     callbacks: Sequence[Callable[[int, float], object]] = ()
     anneal: bool = True
-    finish: Callable[[LearningRule], nn.Module] | None = None
+    finish: Callable[[Any], nn.Module | Predictor] | None = None
 
 
 class GradientRecipe(Recipe):
@@ -152,8 +152,9 @@ def learn(problem: Problem, plan: Plan, knobs: Knobs, progress: Progress, *, sha
     step_bytes = bytes_of_a_step(rule, batches)
     if state is not None:
         rule.load_state_dict(state)
-    module = plan.finish(rule) if plan.finish else predicting(rule)
-    return Predictor.of(module, step_bytes=float(step_bytes), steps=float(done))
+    made = plan.finish(rule) if plan.finish else predicting(rule)
+    predictor = made if isinstance(made, Predictor) else Predictor.of(made)
+    return replace(predictor, costs={**predictor.costs, "step_bytes": float(step_bytes), "steps": float(done)})
 
 
 def bytes_of_a_step(rule: LearningRule, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
