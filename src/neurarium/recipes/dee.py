@@ -20,12 +20,14 @@ class DEE(Recipe):
     traits = Traits("memory", targets="classes", own_model=True)
     knobs = {
         "experts": Whole(8, 256, 64, log=True),
-        "k": Whole(1, 32, 8, log=True),
-        "lr": Real(1e-5, 1e-1, 1e-3, log=True),
+        "neighbours": Whole(1, 32, 8, log=True),
+        "gain": Real(0.01, 10.0, 0.1, log=True),
     }
 
     def train(self, problem: Problem, knobs: Knobs, progress: Progress) -> Predictor:
-        """One pass."""
-        k = min(knobs["k"], knobs["experts"])
-        learner = DifferentiableEnsemble(num_classes=problem.outputs, num_experts=knobs["experts"], k=k, lr=knobs["lr"])
+        """One pass, whose steps come to the gain in all for each class."""
+        k, batches = min(knobs["neighbours"], knobs["experts"]), len(problem.batches(0))
+        learner = DifferentiableEnsemble(
+            num_classes=problem.outputs, num_experts=knobs["experts"], k=k, lr=knobs["gain"] / batches
+        )
         return observed(learner, problem, progress.seed)

@@ -70,7 +70,8 @@ class GradientRecipe(Recipe):
         return super().fits(problem) or refused(lambda: self._try(problem))
 
     def train(self, problem: Problem, knobs: Knobs, progress: Progress) -> Predictor:
-        """Train by the plan."""
+        """Train by the plan; what it draws (feedback, say) depends on the seed alone, too."""
+        torch.manual_seed(progress.seed)
         return learn(problem, self.plan(problem, knobs, progress), knobs, progress)
 
     def _try(self, problem: Problem) -> None:
@@ -120,7 +121,7 @@ def learn(problem: Problem, plan: Plan, knobs: Knobs, progress: Progress, *, sha
     rule = (plan.rule or Backprop(plan.model, problem.loss)).to(problem.device)
     batches = plan.batches if plan.batches is not None else problem.batches(progress.seed)
     optimizer = plan.optimizer or adamw(rule, knobs)
-    steps = max(1, round(problem.steps * share))
+    steps = max(1, int(problem.steps * share))
     interval = math.ceil(steps / EVALUATIONS)
     if plan.anneal:
         schedule = LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))

@@ -18,7 +18,7 @@ class NoProp(GradientRecipe):
     slug = "noprop"
     paper = "noprop"
     traits = Traits("rule", targets="classes")
-    knobs = {"learning_rate": rate(1e-3), "blocks": Whole(2, 20, 10, log=True), "eta": Real(0.01, 1.0, 0.1, log=True)}
+    knobs = {"learning_rate": rate(1e-3), "blocks": Whole(2, 10, 4, log=True), "eta": Real(0.01, 1.0, 0.1, log=True)}
 
     def plan(self, problem: Problem, knobs: Knobs, progress: Progress) -> Plan:
         """A copy of the network's lower part in every block."""

@@ -9,3 +9,5 @@ from .objectives import check_penalty as check_penalty
 from .objectives import check_sequence_loss as check_sequence_loss
 from .probes import check_probe as check_probe
 from .probes import check_probe_result as check_probe_result
+from .recipes import RECIPE_CHECKS as RECIPE_CHECKS
+from .recipes import check_recipe as check_recipe
