@@ -11,7 +11,8 @@ import pytest
 
 from neurarium.lab import Bars, Curve, Heatmap, RequestError, Scatter
 from neurarium.lab.claims import interval
-from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site
+from neurarium.lab.reference import rooms
+from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site, docstrings
 from neurarium.lab.site.charts import chart as chart_of
 from neurarium.lab.site.curves import bands, mean_map
 from neurarium.lab.site.intervals import interval_plot
@@ -261,6 +262,111 @@ def test_links_resolve_and_text_is_escaped(site):
                 assert (site / target).exists(), target
 
 
+GUIDES = {
+    "run": "# Running\n\nSee [first](../papers/first.md), [all](../../README.md), [this](#two), [gone](gone.md).\n\n"
+    "## One\n\n`a | b` <b>raw</b> <!-- hidden -->\n\n## Two\n\n| x | y |\n|---|---:|\n| 1 | `c` |\n\n## Three\n\n"
+    "```python\nimport torch  # <script>\n```\n",
+    "compared": "# What comparing found\n\nSee [running](run.md#one) and [a study](../papers/second.md).\n",
+}
+
+
+@pytest.fixture(scope="module")
+def whole_site(tmp_path_factory):
+    pages = [
+        page(use="**When to use it.** Always.\n\n```python\nprint(1)\n```", found="## What we found\n\nIt works.",
+             example="print('whole')", names=[("learning", "Backprop")]),
+        page("second"),
+    ]  # fmt: skip
+    folder = tmp_path_factory.mktemp("whole") / "site"
+    return build_site(pages, folder, version="1", guides=GUIDES, rooms=rooms(), sources=None).parent
+
+
+def test_every_link_of_the_whole_site_leads_somewhere(whole_site):
+    files_ = {file.name: file.read_text(encoding="utf-8") for file in whole_site.glob("*.html")}
+    assert {"guide-run.html", "guide-compared.html", "reference.html", "room-learning.html"} <= files_.keys()
+    for name, text in files_.items():
+        assert text.count("<main") == 1
+        for target in re.findall(r'(?:href|src)="([^"]+)"', text):
+            if re.match(r"(https?|data|file):", target):
+                continue
+            file, _, part = target.partition("#")
+            assert not file or (whole_site / file).exists(), f"{name} links to {target}"
+            if part and (file or name).endswith(".html"):
+                assert f'id="{part}"' in files_[file or name], f"{name} links to {target}"
+
+
+def test_written_pages_keep_their_words_and_lose_their_comments(whole_site):
+    text = (whole_site / "guide-run.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;raw&lt;/b&gt;" in text
+    assert "<!-- hidden" not in text
+    assert "&lt;!--" not in text
+    assert '<a href="first.html">first</a>' in text
+    assert '<a href="index.html">all</a>' in text
+    assert "<span>gone</span>" in text
+    compared = (whole_site / "guide-compared.html").read_text(encoding="utf-8")
+    assert '<a href="guide-run.html#one">running</a>' in compared
+    assert '<a href="second.html">a study</a>' in compared
+
+
+def test_a_papers_page_says_first_how_to_use_it(whole_site):
+    text = (whole_site / "first.html").read_text(encoding="utf-8")
+    order = [text.index(f'id="{part}"') for part in ("use", "claims", "figures", "found", "arms", "origin")]
+    assert order == sorted(order)
+    assert ">print<" in text[order[0] : order[1]]
+    assert "whole" in text[order[0] : order[1]]
+    assert 'href="room-learning.html#Backprop"' in text
+
+
+def test_the_reference_has_every_public_name_with_what_its_docstring_says(whole_site):
+    import neurarium.lab
+    import neurarium.learning
+
+    for room in (neurarium.learning, neurarium.lab):
+        text = (whole_site / f"room-{room.__name__.split('.')[-1]}.html").read_text(encoding="utf-8")
+        for name in room.__all__:
+            assert f'id="{name}"' in text, name
+    learning = (whole_site / "room-learning.html").read_text(encoding="utf-8")
+    assert "source of the feedback, on the CPU" in learning  # an argument of DirectFeedbackAlignment
+    assert "assign_credit" in learning
+
+
+def test_docstrings_are_taken_apart():
+    doc = docstrings.parse(
+        """First `x` line.
+
+        A second paragraph.
+
+        Args:
+            x: a number
+                that goes on.
+            *rest: others.
+
+        Raises:
+            ValueError: x is negative.
+
+        Example:
+            >>> f(1)
+            2
+        """
+    )
+    assert (doc.first, doc.paragraphs) == ("First `x` line.", ["A second paragraph."])
+    assert list(docstrings.items(doc.sections["Args"])) == [("x", "a number that goes on."), ("*rest", "others.")]
+    html = docstrings.body(doc, {"x": "room.html#x"})
+    assert "<dt><code>x</code></dt><dd>a number that goes on.</dd>" in html
+    assert "Raises" in html
+    assert "Example" in html
+
+
+def test_signatures_are_read_from_the_syntax_tree():
+    symbols = {symbol.name: symbol for room in rooms() for symbol in room.symbols}
+    assert symbols["run"].parameters[:3] == ("study: str", "*", "scale: str = 'small'")
+    assert symbols["run"].returns == "Finding"
+    assert symbols["DirectFeedbackAlignment"].parameters[0] == "model: nn.Module"
+    assert symbols["DirectFeedbackAlignment"].bases == ("LearningRule",)
+    undocumented = [name for name, symbol in symbols.items() if not symbol.docstring and symbol.kind != "constant"]
+    assert undocumented == []
+
+
 def test_the_chart_library_comes_only_where_something_is_drawn(site, tmp_path):
     assert "echarts" not in (site / "third.html").read_text(encoding="utf-8")
     assert "echarts" in (site / "first.html").read_text(encoding="utf-8")
@@ -342,6 +448,22 @@ def test_overview_sorts_searches_and_filters(tab, site):
     tab.select_option("#room", "")
     tab.select_option("#verdict", "reproduced")
     assert len(titles(tab)) == 2
+
+
+def test_navigation_search_and_named_places(tab, whole_site):
+    tab.goto((whole_site / "index.html").as_uri())
+    for label, heading in (("Reference", "Reference"), ("Guides", "Running"), ("Comparison", "What comparing found")):
+        tab.get_by_role("navigation", name="Main").get_by_role("link", name=label).click()
+        assert tab.inner_text("h1") == heading
+        assert tab.inner_text("nav.main [aria-current]") == label
+    tab.goto((whole_site / "reference.html").as_uri())
+    tab.fill("#find", "direct feedback")
+    tab.fill("#find", "DirectFeedbackAlignment")
+    assert tab.inner_text("#shown") == "1 found"
+    tab.locator("#names li:not([hidden]) a").click()
+    assert tab.inner_text("h1") == "neurarium.learning"
+    tab.wait_for_selector("#DirectFeedbackAlignment[open]")
+    assert "feedback: Literal" in tab.inner_text("#DirectFeedbackAlignment")
 
 
 def test_a_table_sorts_numbers_as_numbers_and_leaves_what_is_missing_last(tab, site):

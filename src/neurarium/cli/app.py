@@ -163,11 +163,11 @@ def report(
     folder: options.SiteFolder = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write the static site: every paper with its verdicts, curves and costs. Open index.html; no network is needed."""
+    """Write the static site: papers with verdicts, curves and cost, guides, comparison, reference. Open index.html."""
     from neurarium.lab.engine import store_path
-    from neurarium.lab.pages import all_pages, write_site
+    from neurarium.lab.pages import write_whole_site
 
-    index = write_site(all_pages(store_path()), folder or home() / "report")
+    index = write_whole_site(store_path(), folder or home() / "report")
     print(json.dumps({"index": str(index)}) if as_json else f"report: {index}")
 
 

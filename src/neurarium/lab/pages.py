@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import neurarium
-from neurarium.lab.archive import load_finding
+from neurarium.lab.archive import checkout, load_finding
+from neurarium.lab.docs import example_text, guides, paper_text
 from neurarium.lab.finding import Finding, Judged, finding_of, unrun
 from neurarium.lab.fingerprint import PACKAGE, closure, fingerprint
+from neurarium.lab.reference import rooms
 from neurarium.lab.registry import Entry, entries
 from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site
 from neurarium.lab.store import Row, Store
@@ -19,8 +22,15 @@ _GROUND = ("neurarium.lab", "neurarium.studies", "neurarium.data", "neurarium.tr
 
 
 def write_site(pages: Iterable[PaperPage], folder: Path) -> Path:
-    """Write the static site and return its first page."""
+    """Write a site of these pages alone and return its first page."""
     return build_site(list(pages), folder, version=neurarium.__version__)
+
+
+def write_whole_site(store_path: Path, folder: Path) -> Path:
+    """Write the site of the house: all papers, the guides, the comparison, the reference; returns its first page."""
+    return build_site(
+        all_pages(store_path), folder, version=neurarium.__version__, guides=guides(), rooms=rooms(), sources=checkout()
+    )
 
 
 def all_pages(store_path: Path) -> list[PaperPage]:
@@ -80,6 +90,7 @@ def _finding(entry: Entry, scale: str, rows: list[Row]) -> Finding | None:
 def paper_page(finding: Finding) -> PaperPage:
     """The page of a finding, wherever it comes from."""
     entry, paper = finding.entry, finding.paper
+    text = paper_text(entry.slug) if entry.room else None
     first, _, rest = (entry.docstring() if entry.path.is_file() else "").partition("\n\n")
     return PaperPage(
         slug=entry.slug,
@@ -110,6 +121,10 @@ def paper_page(finding: Finding) -> PaperPage:
         fingerprint=finding.fingerprint,
         stale=bool(entry.room and finding.arms) and finding.fingerprint != fingerprint([entry.path]),
         failures=[(arm, seed, o.traceback.strip().splitlines()[-1]) for arm, seed, o in finding.failed],
+        use=text.use if text else "",
+        found=text.found if text else "",
+        example=example_text(entry.slug) if entry.room else "",
+        names=imported(entry) if entry.room else (),
     )  # fmt: skip
 
 
@@ -136,6 +151,16 @@ def components(entry: Entry) -> list[tuple[str, str]]:
         for label, path in sorted(closure([entry.path]).items())
         if path.is_relative_to(PACKAGE) and not label.startswith(_GROUND)
     ]
+
+
+def imported(entry: Entry) -> list[tuple[str, str]]:
+    """(room, name) of the components that the study's file imports."""
+    found = []
+    for node in ast.walk(ast.parse(entry.path.read_text(encoding="utf-8"))):
+        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        if isinstance(node, ast.ImportFrom) and module.startswith("neurarium.") and not module.startswith(_GROUND):
+            found += [(module.removeprefix("neurarium."), alias.name) for alias in node.names]
+    return [(room, name) for room, name in found if room]
 
 
 def _source(path: Path) -> str:

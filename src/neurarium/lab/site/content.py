@@ -67,6 +67,10 @@ class PaperPage:
         fingerprint: of the code.
         stale: the code has changed since.
         failures: (arm, seed, last line of the traceback).
+        use: Markdown: what the idea is, when to use it, how.
+        found: Markdown: what was found, and notes.
+        example: a runnable script.
+        names: (room, name) of the components that the study imports.
     """
 
     slug: str
@@ -91,3 +95,7 @@ class PaperPage:
     fingerprint: str
     stale: bool
     failures: Sequence[tuple[str, int, str]]
+    use: str = ""
+    found: str = ""
+    example: str = ""
+    names: Sequence[tuple[str, str]] = ()

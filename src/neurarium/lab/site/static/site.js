@@ -67,3 +67,27 @@ if (search) {
   };
   for (const control of [search, room, verdict]) control.addEventListener("input", filter);
 }
+
+// The reference: an address with a name opens that name; the search goes over all rooms.
+function openNamed() {
+  const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (named?.matches("details.symbol")) { named.open = true; named.scrollIntoView(); }
+}
+addEventListener("hashchange", openNamed);
+openNamed();
+const find = document.getElementById("find");
+if (find) {
+  const rooms = document.getElementById("rooms"), names = document.getElementById("names");
+  find.addEventListener("input", () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of names.children) {
+      row.hidden = !words.length || !words.every((word) => row.dataset.text.includes(word));
+      shown += !row.hidden;
+    }
+    names.hidden = !words.length;
+    rooms.hidden = words.length > 0;
+    document.getElementById("shown").textContent = words.length ? `${shown} found` : "";
+    document.getElementById("none").hidden = !words.length || shown > 0;
+  });
+}
