@@ -69,8 +69,7 @@ def learn_stream(
             steps = make([p for p in learner.parameters() if p.requires_grad])
             handle = strategy.attach(steps)
             fit(learner, batches, steps, epochs=epochs, penalties=[strategy.penalty])
-            if handle is not None:
-                handle.remove()
+            handle.remove()
         strategy.end_task(Batches(split.train, 500))
         rows.append(accuracies(strategy, stream))
         after_task(task, rows[-1])

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from neurarium.training import evaluation
+from neurarium.training import Handle, evaluation
 
 Task = Any
 """What names a task: a number, a string, whatever the model's ``set_task`` understands."""
@@ -54,9 +53,9 @@ class Strategy(nn.Module):
         for module in self._switches():
             module.set_task(task)
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle | None:
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
         """Let the strategy know the optimizer, for those that change its steps; the handle's ``remove()`` ends it."""
-        return None
+        return Handle()
 
     def observe(self, x: Any, y: Tensor) -> None:
         """A batch was trained on."""

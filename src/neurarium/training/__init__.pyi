@@ -21,3 +21,7 @@ from ._naming import find_module as find_module
 from ._naming import parameter_name as parameter_name
 from ._naming import replace_module as replace_module
 from ._naming import select_modules as select_modules
+from ._stepping import Handle as Handle
+from ._stepping import gradients_of as gradients_of
+from ._stepping import on_step as on_step
+from ._stepping import unwrap_optimizer as unwrap_optimizer

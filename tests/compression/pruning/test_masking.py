@@ -168,3 +168,40 @@ def test_a_foreign_optimizer_and_a_wrong_shape_are_refused() -> None:
         masks.attach(torch.optim.SGD(network().parameters(), lr=0.1))
     with pytest.raises(ValueError, match="shape"):
         masks.keep({"0.weight": torch.ones(2, 2, dtype=torch.bool)})
+
+
+def test_attention_recurrent_and_bilinear_matrices_are_pruned_too():
+    names = list(prunable(nn.TransformerEncoderLayer(8, 2, 16)))
+    assert names == ["self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear1.weight", "linear2.weight"]
+    assert list(prunable(nn.MultiheadAttention(8, 2, kdim=4, vdim=6)))[:3] == [
+        "q_proj_weight", "k_proj_weight", "v_proj_weight"
+    ]  # fmt: skip
+    assert list(prunable(nn.Sequential(nn.LSTM(3, 4), nn.Bilinear(2, 2, 2)))) == [
+        "0.weight_ih_l0", "0.weight_hh_l0", "1.weight"
+    ]  # fmt: skip
+    assert list(prunable(nn.TransformerEncoderLayer(8, 2, 16), exclude=["self_attn"])) == [
+        "self_attn.out_proj.weight", "linear1.weight", "linear2.weight"
+    ]  # fmt: skip
+
+
+def test_ninety_percent_of_a_transformer_layer_is_ninety_percent():
+    model = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    masks = Masks(prunable(model))
+    masks.keep(
+        {n: largest(w.abs(), w.numel() // 10, torch.ones_like(w, dtype=torch.bool)) for n, w in masks.targets.items()}
+    )
+    left = sum(int(p.count_nonzero()) for p in matrices) / sum(p.numel() for p in matrices)
+    assert abs(left - 0.1) < 0.005
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    masks.attach(optimizer)
+    model(torch.randn(2, 5, 16)).square().sum().backward()
+    optimizer.step()
+    assert sum(int(p.count_nonzero()) for p in matrices) / sum(p.numel() for p in matrices) == left
+
+
+def test_what_another_mechanism_computes_is_named():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    nn.utils.parametrizations.weight_norm(model[0])
+    with pytest.warns(UserWarning, match=r"computes them: 0\.weight"):
+        assert list(prunable(model)) == ["1.weight"]

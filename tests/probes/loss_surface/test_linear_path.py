@@ -340,7 +340,8 @@ def test_surface_around_a_run_holds_the_run_and_the_line():
     model[2].p = 0.0
     start, losses = copy.deepcopy(model), [evaluate(model, loader, cross_entropy)]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
-    recorder = TrajectoryRecorder(model, every=1).attach(optimizer)
+    recorder = TrajectoryRecorder(model, every=1)
+    recorder.attach(optimizer)
     for _ in range(6):
         for x, y in loader:
             optimizer.zero_grad()

@@ -19,12 +19,13 @@ class Position(nn.Module):
 
 def descend(model, curvature, lr, steps, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    recorder = TrajectoryRecorder(model, **options).attach(optimizer)
+    recorder = TrajectoryRecorder(model, **options)
+    handle = recorder.attach(optimizer)
     for _ in range(steps):
         optimizer.zero_grad()
         (0.5 * (torch.tensor(curvature, dtype=torch.float64) * model.w.square()).sum()).backward()
         optimizer.step()
-    recorder.detach()
+    handle.remove()
     return recorder
 
 
@@ -47,7 +48,8 @@ def test_ill_conditioned_quadratic_strays_as_the_closed_form_says():
 def train(model, steps=23, **options):
     x, y = torch.randn(40, 6), torch.randn(40, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    recorder = TrajectoryRecorder(model, **options).attach(optimizer)
+    recorder = TrajectoryRecorder(model, **options)
+    recorder.attach(optimizer)
     seen = {0: parameters_to_vector(model.parameters()).detach().clone()}
     for step in range(1, steps + 1):
         optimizer.zero_grad()
@@ -84,7 +86,6 @@ def test_the_hook_counts_and_a_second_run_can_follow():
     recorder, _ = train(model, steps=4)
     with pytest.raises(ValueError, match="attached already"):
         recorder.attach(torch.optim.SGD(model.parameters(), lr=1))
-    recorder.detach()
     assert recorder.taken == 4
     assert len(recorder.decompose()) == 5
 

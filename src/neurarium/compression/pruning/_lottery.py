@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from neurarium.compression.pruning._masking import Masks, largest, prunable
+from neurarium.training import Handle, on_step, unwrap_optimizer
 
 Rates = Mapping[str | type[nn.Module], float]
 
@@ -75,23 +75,23 @@ class LotteryTicket:
         """Share of the weights left in every layer that is pruned."""
         return {name: kept / total for name, (kept, total) in self.masks.counts().items()}
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> ExitStack:
-        """Hold the mask through every step of a new optimizer; returns what takes the hooks off (``close()``).
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
+        """Hold the mask through every step of a new optimizer; the handle's ``remove()`` ends it.
 
         With ``rewind=k`` this also counts the steps of the first round and remembers the weights after ``k``.
 
         Raises:
             ValueError: the optimizer has taken steps already; its momenta belong to an earlier round.
         """
-        if optimizer.state:
+        if unwrap_optimizer(optimizer).state:
             raise ValueError(
                 "the optimizer has already taken steps: each round starts from the initial weights with a new "
                 "optimizer, and attach(optimizer) comes before its first step"
             )
-        hooks = self.masks.attach(optimizer)
+        handle = self.masks.attach(optimizer)
         if self._origin is None:
-            hooks.callback(optimizer.register_step_post_hook(lambda *_: self._count_step()).remove)
-        return hooks
+            handle.add(on_step(optimizer, after=lambda _: self._count_step()).remove)
+        return handle
 
     def prune(self, rounds: int = 1) -> None:
         """Prune the weights of smallest magnitude as they are now and go on from there (no rewinding).

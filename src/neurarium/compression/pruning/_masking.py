@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,16 +12,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from neurarium.training import buffer_key
+from neurarium.training import Handle, buffer_key, on_step, unwrap_optimizer
 
-PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PRUNABLE = (nn.Linear, nn.modules.conv._ConvNd)
+PACKED: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.MultiheadAttention: ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+    nn.RNNBase: ("weight_*",),
+    nn.RNNCellBase: ("weight_*",),
+    nn.Bilinear: ("weight",),
+}
+"""Layers that hold matrices of their own -> names or patterns of these."""
 
 
 def prunable(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
-    """The weights of the linear and convolutional layers, by parameter name, in the order of definition.
+    """The weight matrices and kernels of a network, by parameter name, in the order of definition.
 
-    Biases and the parameters of normalisation layers are never among them; a weight shared by several layers appears
-    once; a weight that another mechanism computes (``torch.nn.utils.parametrize``) is left out.
+    Those of linear and convolutional layers (transformers' ``Conv1D`` too), the projections of attention, packed or
+    not, recurrent and bilinear layers. Biases, embeddings and the parameters of normalisation layers are never among
+    them; a weight shared by several layers appears once, one shared with an embedding too.
 
     Args:
         model: any module.
@@ -28,18 +37,25 @@ def prunable(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Para
 
     Raises:
         ValueError: nothing is left to prune, or a pattern matches no prunable weight.
+
+    Warns:
+        UserWarning: a weight that another mechanism computes (``torch.nn.utils.parametrize``, ``prune``) is left out.
     """
     found: dict[str, nn.Parameter] = {}
+    computed: list[str] = []
     for name, module in model.named_modules():
-        weight = module._parameters.get("weight") if isinstance(module, PRUNABLE) else None
-        if weight is not None and all(weight is not other for other in found.values()):
-            found[f"{name}.weight" if name else "weight"] = weight
+        for own in _weights_of(module):
+            place, weight = f"{name}.{own}" if name else own, module._parameters.get(own)
+            if weight is None and isinstance(getattr(module, own, None), Tensor):
+                computed.append(place)
+            elif weight is not None and all(weight is not other for other in found.values()):
+                found[place] = weight
+    if computed:
+        warnings.warn(f"left out, because another mechanism computes them: {', '.join(computed)}", stacklevel=2)
     if not found:
         raise ValueError("the model has no linear or convolutional weights to prune")
     for pattern in exclude:
-        hits = [
-            name for name in found if fnmatchcase(name, pattern) or fnmatchcase(name.removesuffix(".weight"), pattern)
-        ]
+        hits = [n for n in found if fnmatchcase(n, pattern) or fnmatchcase(n.rpartition(".")[0], pattern)]
         if not hits:
             raise ValueError(f"exclude={pattern!r} matches no prunable layer; they are {', '.join(found)}")
         for name in hits:
@@ -47,6 +63,15 @@ def prunable(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Para
         if not found:
             raise ValueError("exclude leaves no weight to prune")
     return found
+
+
+def _weights_of(module: nn.Module) -> list[str]:
+    """Names of a module's own matrices and kernels."""
+    if isinstance(module, PRUNABLE) or type(module).__name__ == "Conv1D":
+        return ["weight"]
+    patterns = next((names for kind, names in PACKED.items() if isinstance(module, kind)), ())
+    own = [*module._parameters, *getattr(module, "parametrizations", ())]
+    return [name for name in own if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def largest(scores: Float[Tensor, "*shape"], count: int, among: Bool[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
@@ -143,16 +168,17 @@ class Masks(nn.Module):
         if pairs:
             torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> ExitStack:
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
         """Hold the masks through every step of an optimizer.
 
-        Before a step the gradients are masked, so that momenta and second moments of pruned weights stay zero; after
-        it the weights are, so that nothing else (a momentum from before, a proximal term) brings them back. Weights
-        are masked at once, too. The cost is two multiplications per weight and step. An optimizer that asks a closure
-        for the loss (L-BFGS does so many times in a step) gets masked weights and gradients from every call of it.
+        The gradients are masked as backward passes make them, so that ``clip_grad_norm_`` does not count those of
+        pruned weights, and once more before a step (a rule may write gradients without a backward pass): momenta and
+        second moments of pruned weights stay zero. After a step the weights are masked, so that nothing else (a
+        momentum from before, a proximal term) brings them back. Weights are masked at once, too. An optimizer that
+        asks a closure for the loss (L-BFGS does so many times in a step) gets masked weights and gradients each time.
 
         Returns:
-            What takes the hooks off again: call its ``close()`` or use it in a ``with`` statement.
+            A handle: call its ``remove()`` or use it in a ``with`` statement.
 
         Raises:
             ValueError: the optimizer holds none of the masked weights.
@@ -163,25 +189,27 @@ class Masks(nn.Module):
                 "the optimizer holds none of the masked weights; build it from the same model's parameters"
             )
         self.zero_weights()
-        hooks = ExitStack()
-        hooks.callback(optimizer.register_step_pre_hook(self._before_step).remove)
-        hooks.callback(optimizer.register_step_post_hook(lambda *_: self.zero_weights()).remove)
-        return hooks
+        handle = on_step(optimizer, lambda _: self.zero_gradients(), lambda _: self.zero_weights())
+        handle.add(unwrap_optimizer(optimizer).register_step_pre_hook(self._masked_closure).remove)
+        for place, weight in enumerate(self.targets.values()):
+            if weight.requires_grad:
+                hook = functools.partial(self._mask_gradient, place)
+                handle.add(weight.register_post_accumulate_grad_hook(hook).remove)
+        return handle
 
-    def _before_step(
-        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Mask the gradients there are, and those that a closure is going to make."""
-        self.zero_gradients()
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first is the optimizer
+    def _mask_gradient(self, place: int, weight: Tensor) -> None:
+        if weight.grad is not None:
+            weight.grad.mul_(self._multipliers()[place])
+
+    def _masked_closure(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A line search moves the weights between two calls of its closure."""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             return None
 
         def held() -> Any:
             self.zero_weights()
-            loss = closure()
-            self.zero_gradients()
-            return loss
+            return closure()
 
         return (args[0], held, *args[2:]), {key: value for key, value in kwargs.items() if key != "closure"}
 

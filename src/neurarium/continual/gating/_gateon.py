@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +14,7 @@ from neurarium.continual._strategy import Strategy, Task
 from neurarium.continual.gating._context_detection import ContextDetector
 from neurarium.continual.gating._gated_layer import GatedLayer, check_rule, chosen_layers
 from neurarium.layers import ContextGate
-from neurarium.training import evaluation
+from neurarium.training import Handle, evaluation, on_step, unwrap_optimizer
 
 LEVELS, RULES, PLACES = ("neuron", "parameter"), ("full", "activity", "local"), ("update", "gradient")
 
@@ -157,8 +156,8 @@ class GateON(Strategy):
 
     # Learning
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> ExitStack:  # type: ignore[override]
-        """Let availability act on an optimizer's steps; ``close()`` of what is returned ends that.
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
+        """Let availability act on an optimizer's steps; the handle's ``remove()`` ends that.
 
         Raises:
             ValueError: the optimizer lacks the gates, because it was built before them.
@@ -167,12 +166,8 @@ class GateON(Strategy):
         gates = [p for m in self.model.modules() if isinstance(m, ContextGate) for p in m.parameters()]
         if any(p.requires_grad and id(p) not in held for p in gates):
             raise ValueError("optimizer lacks the gates: build it after the strategy, from strategy.model.parameters()")
-        self._optimizers = [optimizer]
-        hooks = ExitStack()
-        hooks.callback(optimizer.register_step_pre_hook(lambda *_: self._before()).remove)
-        hooks.callback(optimizer.register_step_post_hook(lambda *_: self._after()).remove)
-        hooks.remove = hooks.close  # type: ignore[attr-defined]
-        return hooks
+        self._optimizers = [unwrap_optimizer(optimizer)]
+        return on_step(optimizer, lambda _: self._before(), lambda _: self._after())
 
     def _layers(self) -> list[GatedLayer]:
         return list(self.gated)  # type: ignore[arg-type]

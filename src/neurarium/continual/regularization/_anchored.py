@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from neurarium.continual._strategy import Strategy, Task
 from neurarium.objectives import QuadraticPenalty
+from neurarium.training import Handle, on_step, unwrap_optimizer
 
 Mode = Literal["separate", "online"]
 
@@ -107,7 +107,7 @@ class AnchoredStrategy(Strategy, ABC):
         self.springs.add(stiffness, centre)
         self._warn_if_unstable()
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle | None:
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
         """Let the strategy know the optimizer.
 
         In implicit mode every step is followed by the proximal step theta <- (theta + r F m) / (1 + r F) with
@@ -120,11 +120,11 @@ class AnchoredStrategy(Strategy, ABC):
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in held for p in self.model.parameters()):
             raise ValueError("optimizer holds none of the model's parameters, so there is nothing to attach to")
-        self._optimizers.add(optimizer)
+        self._optimizers.add(unwrap_optimizer(optimizer))
         self._warn_if_unstable()
-        return optimizer.register_step_post_hook(self._proximal_step) if self.implicit else None
+        return on_step(optimizer, after=self._proximal_step if self.implicit else None)
 
-    def _proximal_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _proximal_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.strength == 0:
             return
         rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from neurarium.continual._strategy import Strategy, Task
 from neurarium.continual.replay._replay import Replay
+from neurarium.training import Handle, on_step
 
 
 class AveragedGEM(Replay):
@@ -37,10 +37,10 @@ class AveragedGEM(Replay):
         if int(self.old) and not self._attached:
             warnings.warn("AveragedGEM changes steps: call attach(optimizer), or it does nothing", stacklevel=2)
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle | None:
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
         """Bend the gradient before every step."""
         self._attached = True
-        return optimizer.register_step_pre_hook(self._project)
+        return on_step(optimizer, self._project)
 
     def penalty(self) -> Tensor:
         """0."""

@@ -7,13 +7,12 @@ is particular to recurrent networks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from neurarium.learning.constrained._inequality import Inequality, MaxRowSum
+from neurarium.training import Handle, on_step
 
 
 class PrimalDual(nn.Module):
@@ -93,13 +92,9 @@ class PrimalDual(nn.Module):
                 if isinstance(constraint, MaxRowSum):
                     constraint.project_()
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
         """Take a dual step after every step of an optimizer; the handle's ``remove()`` ends it."""
-
-        def after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            self.dual_step()
-
-        return optimizer.register_step_post_hook(after_step)
+        return on_step(optimizer, after=lambda _: self.dual_step())
 
     def slack(self) -> float:
         """Room to the nearest bound of all; negative where a constraint is violated."""

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+
+from neurarium.training import Handle, on_step, unwrap_optimizer
 
 _MARK = "_neurarium_gradient_noise"
 
@@ -70,8 +71,8 @@ class GradientNoise:
         """Clip and add noise to the gradients of ``parameters`` by hand, before ``optimizer.step()``; counts a step."""
         self._apply([([p for p in parameters if p.grad is not None], eta)])
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
-        """Add noise before every step of an optimizer.
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
+        """Add noise before every step of an optimizer (after its closure, where it is given one).
 
         Returns:
             A handle whose ``remove()`` ends it.
@@ -80,19 +81,20 @@ class GradientNoise:
             ValueError: the optimizer is noised already.
             TypeError: it calls its closure several times per step (LBFGS).
         """
+        optimizer = unwrap_optimizer(optimizer)
         if isinstance(optimizer, torch.optim.LBFGS):
             raise TypeError("LBFGS calls the closure several times per step: noise would break its line search")
-        attached: tuple[GradientNoise, RemovableHandle] | None = getattr(optimizer, _MARK, None)
-        if attached is not None and attached[1].id in optimizer._optimizer_step_pre_hooks:
+        attached: tuple[GradientNoise, Handle] | None = getattr(optimizer, _MARK, None)
+        if attached is not None and attached[1].attached:
             raise ValueError(
                 f"this optimizer already adds gradient noise (eta={attached[0].eta}); remove the first handle"
             )
 
-        def before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        def before_step(optimizer: torch.optim.Optimizer) -> None:
             groups = optimizer.param_groups
             self._apply([([p for p in g["params"] if p.grad is not None], g.get("noise_eta")) for g in groups])
 
-        handle = optimizer.register_step_pre_hook(before_step)
+        handle = on_step(optimizer, before_step)
         setattr(optimizer, _MARK, (self, handle))
         return handle
 
@@ -104,9 +106,16 @@ class GradientNoise:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            ValueError: the state holds that of a generator and this noise has none of its own, or the other way round.
+        """
+        if ("generator" in state) != (self.generator is not None):
+            has, wants = ("has", "give one") if "generator" in state else ("lacks", "leave it out")
+            raise ValueError(f"the state {has} a generator's: {wants} as GradientNoise(generator=...) to go on alike")
         self.step = int(state["step"])
-        if self.generator is not None and "generator" in state:
+        if self.generator is not None:
             self.generator.set_state(state["generator"])
 
     @torch.no_grad()
@@ -114,31 +123,35 @@ class GradientNoise:
         everything = [p for parameters, _ in groups for p in parameters]
         if any(p.grad is not None and p.grad.is_sparse for p in everything):
             raise ValueError("gradient noise needs dense gradients: make the embedding with sparse=False")
+        norm = self._norm(everything)
         if self.order == "after_clip":
-            self._clip(everything)
+            self._clip(everything, norm)
         if self.active is None or self.active(self.step):
             for parameters, eta in groups:
                 scale = self.sigma(self.step, eta)
                 if scale and parameters:
                     self._add(parameters, scale)
-        if self.order == "before_clip":
-            self._clip(everything)
+        if self.order == "before_clip" and self.max_norm is not None:
+            self._clip(everything, self._norm(everything))
         self.step += 1
 
-    def _clip(self, parameters: list[nn.Parameter]) -> None:
-        if self.max_norm is None or not parameters:
-            return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if torch.isfinite(norm):
+    def _clip(self, parameters: list[nn.Parameter], norm: Tensor | None) -> None:
+        if self.max_norm is not None and norm is not None and torch.isfinite(norm):
+            # scaling by 1 / nan or 1 / inf would spoil all the others
             nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
-            return
-        # Scaling by 1 / nan or 1 / inf would spoil all the others.
-        place = next((i for i, g in enumerate(gradients) if not g.isfinite().all()), None)
-        which = "" if place is None else f" (gradient {place}, of shape {tuple(gradients[place].shape)})"
-        warnings.warn(
-            f"the gradient's norm is {float(norm)} at step {self.step}{which}; it is passed on as it is", stacklevel=3
-        )
+
+    def _norm(self, parameters: list[nn.Parameter]) -> Tensor | None:
+        """The gradients' global norm; where it is not finite, a warning that names the first gradient to blame."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return None
+        norm = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            place = next((i for i, g in enumerate(gradients) if not g.isfinite().all()), None)
+            which = "" if place is None else f" (gradient {place}, of shape {tuple(gradients[place].shape)})"
+            found = f"the gradient's norm is {float(norm)} at step {self.step}{which}"
+            warnings.warn(f"{found}; it is passed on as it is", stacklevel=4)
+        return norm
 
     def _add(self, parameters: list[nn.Parameter], scale: float) -> None:
         """One draw for all gradients of a type, into a buffer that is used again."""

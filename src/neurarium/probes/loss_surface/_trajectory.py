@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from neurarium.probes._result import ProbeResult
+from neurarium.training import Handle, on_step
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Trajectory(ProbeResult):
 class TrajectoryRecorder:
     """Keeps snapshots of a model's parameters while any optimizer trains it.
 
-    ``recorder = TrajectoryRecorder(model, every=20).attach(optimizer)``, train as usual, ``recorder.decompose()``.
+    ``recorder = TrajectoryRecorder(model, every=20)``, ``recorder.attach(optimizer)``, train, ``recorder.decompose()``.
     A snapshot costs one vector of the parameters' size on the CPU: for 1 M parameters and 30 snapshots 120 MB; halve it
     with ``dtype=torch.float16`` (differences from the start are kept, so the start stays exact), or keep a sketch.
 
@@ -138,32 +139,29 @@ class TrajectoryRecorder:
         self.steps: list[int] = []
         self.offsets: list[Tensor] = []
         self.taken = 0
-        self._hook: Any = None
+        self._handle = Handle()
         self._start = self._now()
         self._sketch = _CountSketch(self._start.numel(), sketch, generator) if sketch else None
         self._keep(self._start)
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> TrajectoryRecorder:
-        """Start at the model's present parameters and follow the optimizer's steps; returns the recorder.
+    def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
+        """Start at the model's present parameters and follow the optimizer's steps.
+
+        Returns:
+            A handle whose ``remove()`` ends that; the snapshots are kept.
 
         Raises:
             ValueError: it is attached already.
         """
-        if self._hook is not None:
-            raise ValueError("the recorder is attached already; detach() it first")
+        if self._handle.attached:
+            raise ValueError("the recorder is attached already; remove() its handle first")
         if self.taken == 0:
             self._start = self._now()
             self.steps.clear()
             self.offsets.clear()
             self._keep(self._start)
-        self._hook = optimizer.register_step_post_hook(lambda *_: self.count())
-        return self
-
-    def detach(self) -> None:
-        """Stop following the optimizer; the snapshots are kept."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        self._handle = on_step(optimizer, after=lambda _: self.count())
+        return self._handle
 
     def count(self) -> None:
         """Count one update, and keep a snapshot if it is due. The optimizer's hook; call it in a loop without one."""

@@ -98,7 +98,8 @@ def train(settings: Settings, data: Split, run: Run, order: int) -> tuple[nn.Mod
     optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate, momentum=0.9)
     if settings.optimizer == "adam":
         optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    recorder = TrajectoryRecorder(model, every=settings.every).attach(optimizer)
+    recorder = TrajectoryRecorder(model, every=settings.every)
+    recorder.attach(optimizer)
     loader = Batches(data.train, settings.batch_size, shuffle=True, seed=order)
     for _ in run.track(range(settings.epochs), "epochs"):
         fit(Backprop(model, cross_entropy), loader, optimizer)
