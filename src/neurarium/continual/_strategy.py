@@ -90,14 +90,15 @@ class Strategy(nn.Module):
         switches = self._switches()
         if not switches:
             raise ValueError("the model has no module with a set_task method, so there is no task to switch")
+        before = [getattr(module, "task", None) for module in switches]
         try:
             for module in switches:
                 module.set_task(task)
             yield
         finally:
-            if self.task is not None:
-                for module in switches:
-                    module.set_task(self.task)
+            for module, own in zip(switches, before):
+                if own is not None or self.task is not None:
+                    module.set_task(self.task if own is None else own)
 
     def _switches(self) -> list[Any]:
         return [m for m in self.model.modules() if inspect.ismethod(getattr(m, "set_task", None))]

@@ -1,5 +1,6 @@
 """A stream of tasks: the accuracy matrix against hand-made numbers, replay's memory, the loop."""
 
+import copy
 from fractions import Fraction
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.continual import AccuracyMatrix, Finetune, L2Anchor, Replay, Strategy, learn_stream
+from neurarium.continual import AccuracyMatrix, AveragedGEM, Finetune, L2Anchor, Replay, Strategy, learn_stream
 from neurarium.data import Arrays, Split, load, split_stream
 from neurarium.learning import DirectFeedbackAlignment
 
@@ -115,3 +116,39 @@ def test_a_strategy_without_parameters_gets_its_batches():
     assert matrix.average_accuracy == pytest.approx(4 / 6)
     with pytest.raises(ValueError, match="stream is empty"):
         learn_stream(counts, [])
+
+
+class MeanOfTokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(20, 2)
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.table(input_ids).mean(1)
+
+
+@pytest.mark.parametrize("kind", [Replay, AveragedGEM])
+@pytest.mark.parametrize("named", [False, True])
+def test_batches_of_other_lengths_are_replayed_as_they_came(kind, named):
+    strategy = kind(MeanOfTokens(), capacity=12, batch_size=12, generator=torch.Generator().manual_seed(0))
+    lengths = {}
+    for length in (3, 7, 5, 7):
+        x = torch.randint(1, 20, (4, length))
+        lengths |= {tuple(row.tolist()): length for row in x}
+        x = {"input_ids": x, "attention_mask": torch.ones_like(x)} if named else x
+        strategy.observe(x, torch.arange(4, dtype=torch.int64) % 2)
+    strategy.end_task()
+    found = []
+    for x, y in strategy.examples.take(torch.arange(12)):
+        rows = x["input_ids"] if named else x
+        assert len(rows) == len(y)
+        found += [lengths[tuple(row.tolist())] == rows.shape[1] for row in rows]
+    assert found == [True] * 12
+    assert bool(strategy.replayed_loss().isfinite())
+    again = kind(MeanOfTokens(), capacity=12, batch_size=12, generator=strategy.generator)
+    again.load_state_dict(copy.deepcopy(strategy.state_dict()))
+    strategy.generator = torch.Generator().manual_seed(1)
+    again.generator = torch.Generator().manual_seed(1)
+    assert torch.equal(again.replayed_loss(), strategy.replayed_loss())
+    with pytest.raises(ValueError, match="must have 3 rows"):
+        strategy.observe(x, torch.zeros(3, dtype=torch.int64))

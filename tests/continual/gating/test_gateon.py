@@ -430,3 +430,38 @@ def test_it_learns_a_stream_through_the_shared_loop() -> None:
     matrix = learn_stream(GateON(model, max_contexts=4), tasks, optimizer=lambda p: torch.optim.Adam(p, 5e-3))
     assert matrix.average_accuracy > 0.65
     assert matrix.forgetting < 0.1
+
+
+def test_a_task_is_switched_to_by_its_name_and_back() -> None:
+    strategy = GateON(mlp())
+    for name in ("walk", 7, "run"):
+        strategy.begin_task(name)
+    x, _ = batch()
+    strategy.eval()
+    with strategy.as_task(7):
+        inside = strategy(x)
+    assert torch.equal(inside, strategy.predict(x, 1))
+    assert torch.equal(strategy(x), strategy.predict(x, 2))
+    with (
+        pytest.raises(ValueError, match="task 'swim' is not known; there are: 'walk', 7, 'run'"),
+        strategy.as_task("swim"),
+    ):
+        pass
+    assert torch.equal(strategy(x), strategy.predict(x, 2))
+
+
+@pytest.mark.parametrize("tail", ["rare", "heavy", "common"])
+def test_a_stationary_stream_with_heavy_tails_stays_one_context(tail: str) -> None:
+    draws = torch.Generator().manual_seed(0)
+    strategy = GateON(mlp(), detect=True, detector=ContextDetector(growth=0.05), loss=lambda output, y: y.mean())
+    x, _ = batch(count=16)
+    for _ in range(1500):
+        noise = torch.randn(16, generator=draws)
+        y = {"rare": 0.05 + 5.0 * (noise > 2.3), "heavy": (1.5 * noise).exp(), "common": noise[:1].exp().expand(16)}[
+            tail
+        ]
+        strategy.observe(x, y)
+    assert strategy.num_contexts == 1
+    for _ in range(3):
+        strategy.observe(x, 1e4 + torch.rand(16))
+    assert strategy.num_contexts == 2

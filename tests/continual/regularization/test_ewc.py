@@ -1,6 +1,7 @@
 """Elastic weight consolidation, its baselines and the contract of strategies."""
 
 import copy
+import functools
 import gc
 import warnings
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.continual import EWC, Finetune, L2Anchor, Strategy
+from neurarium.continual import EWC, Finetune, L2Anchor, Strategy, SynapticIntelligence
 from neurarium.data import Arrays, Batches
 from neurarium.layers import TaskGains
 from neurarium.learning import Backprop
@@ -283,3 +284,77 @@ def test_peer_convention_batch_of_one_squared_gradients():
     found = EWC(model, fisher="empirical").importance(Batches(arrays, 48))
     for name, value in importance.items():
         torch.testing.assert_close(found[name], value)
+
+
+def grow_head(model, rows):
+    old = model[-1]
+    new = nn.Linear(old.in_features, old.out_features + rows)
+    with torch.no_grad():
+        new.weight[: old.out_features], new.bias[: old.out_features] = old.weight, old.bias
+    model[-1] = new
+
+
+@pytest.mark.parametrize("mode", ["separate", "online"])
+@pytest.mark.parametrize("kind", [EWC, L2Anchor, SynapticIntelligence])
+def test_a_head_that_grows_keeps_its_old_rows_and_frees_the_new(kind, mode):
+    def batches(classes):
+        y = torch.arange(60) % classes
+        return [(torch.randn(60, 4) + y[:, None], y)]
+
+    def learn(strategy, classes):
+        strategy.begin_task(classes)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for x, y in 5 * batches(classes):
+            optimizer.zero_grad()
+            (cross_entropy(model(x), y) + strategy.penalty()).backward()
+            optimizer.step()
+            strategy.observe(x, y)
+        strategy.end_task(batches(classes))
+
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    strategy = kind(model, strength=1.0, mode=mode, grow=True)
+    learn(strategy, 2)
+    stiffness = strategy.springs.stiffness["2.weight"].clone()
+    grow_head(model, 2)
+    assert float(strategy.penalty()) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        model[-1].weight[2:] += 10
+        assert float(strategy.penalty()) == pytest.approx(0, abs=1e-6)  # new rows are free
+        model[-1].weight[:2] += 1
+    assert float(strategy.penalty()) == pytest.approx(0.5 * float(stiffness.sum()), rel=1e-4)
+    grow_head(model, 1)  # twice before the next task ends
+    learn(strategy, 5)
+    assert strategy.springs.stiffness["2.weight"].shape == (5, 8)
+    fresh = kind(copy.deepcopy(model), strength=1.0, mode=mode, grow=True)
+    fresh.load_state_dict(strategy.state_dict())
+    assert torch.equal(fresh.penalty(), strategy.penalty())
+    model[-1] = nn.Linear(8, 4)
+    with pytest.raises(ValueError, match=r"'2.weight' had shape \[5, 8\] and now has shape \[4, 8\]"):
+        strategy.penalty()
+    strict = kind(model, strength=1.0, mode=mode)
+    learn(strict, 4)
+    grow_head(model, 1)
+    with pytest.raises(ValueError, match="anchored parameters must stay"):
+        strict.penalty()
+
+
+@pytest.mark.parametrize("fisher", ["sampled", "exact", "empirical"])
+def test_without_strength_it_is_plain_training_bit_for_bit(fisher):
+    def train(strategy_class):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 3))
+        strategy = strategy_class(model)
+        optimizer = torch.optim.Adam(model.parameters(), 0.01)
+        for task in range(3):
+            strategy.begin_task(task)
+            loader = [(torch.randn(20, 4), torch.randint(3, (20,))) for _ in range(4)]
+            for x, y in loader:
+                optimizer.zero_grad()
+                (cross_entropy(strategy(x), y) + strategy.penalty()).backward()
+                optimizer.step()
+                strategy.observe(x, y)
+            strategy.end_task(loader)
+        return [p.detach() for p in model.parameters()]
+
+    plain, ewc = train(Finetune), train(functools.partial(EWC, strength=0.0, fisher=fisher))
+    assert all(torch.equal(a, b) for a, b in zip(plain, ewc, strict=True))

@@ -116,3 +116,16 @@ def test_they_forget_less_than_plain_training(kind):
         matrix = learn_stream(strategy_class(model, **options), stream, epochs=5)
         kept[strategy_class] = matrix.average_accuracy
     assert kept[kind] > kept[Finetune] + 0.03
+
+
+def test_steps_without_a_gradient_are_steps():
+    strategy = SynapticIntelligence(nn.Linear(3, 2))
+    strategy.begin_task(0)
+    for p in strategy.model.parameters():
+        p.grad = torch.zeros_like(p)
+    strategy.observe(torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64))
+    strategy.end_task()
+    assert strategy.springs.largest() == 0
+    strategy.begin_task(1)
+    with pytest.raises(ValueError, match="no step of this task was seen"):
+        strategy.end_task()

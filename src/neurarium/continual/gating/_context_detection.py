@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
@@ -13,7 +15,8 @@ class ContextDetector:
     A context is trusted once its confidence k, which grows as k <- k + growth (1 - k) with every batch, exceeds
     ``threshold``. A trusted context is over when a loss exceeds ``ratio`` times the mean of its last ``window`` losses
     (the rule of the released code, made for losses that hardly vary) or, where ``ratio`` is None, that mean by more
-    than ``deviations`` standard deviations.
+    than ``deviations`` standard deviations, and so does its logarithm: the losses of batches have heavier tails than a
+    normal variable, on one scale or on the other.
 
     Args:
         growth: of the confidence; 0.005 trusts a context after 460 batches.
@@ -54,8 +57,12 @@ class ContextDetector:
         mean = sum(recent) / len(recent)
         if self.ratio is not None:
             return loss <= self.ratio * mean
-        spread = (sum((value - mean) ** 2 for value in recent) / len(recent)) ** 0.5
-        return loss <= mean + self.deviations * max(spread, 1e-3 * abs(mean))
+        if loss <= mean + self.deviations * max(_deviation(recent), 1e-3 * abs(mean)):
+            return True
+        if min(recent) <= 0:
+            return False
+        logs = [math.log(value) for value in recent]
+        return math.log(loss) <= sum(logs) / len(logs) + self.deviations * _deviation(logs)
 
     def state(self) -> dict[str, list[list[float]] | list[float]]:
         """Plain lists, for a checkpoint."""
@@ -65,3 +72,8 @@ class ContextDetector:
         """Back to a checkpoint's state."""
         self.losses = [deque(values, maxlen=self.window) for values in losses]
         self.confidence = list(confidence)
+
+
+def _deviation(values: Collection[float]) -> float:
+    mean = sum(values) / len(values)
+    return (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -195,7 +196,7 @@ class GateON(Strategy):
         if not detector.losses:
             self._switch(detector.open())  # context 0, for which there always is room
         loss = float(self.loss(self.predict(x, self.context), y))
-        if detector.trusted(self.context) and not detector.fits(self.context, loss):
+        if detector.trusted(self.context) and not detector.fits(self.context, loss) and self._moved(x, y):
             losses = {c: float(self.loss(self.predict(x, c), y)) for c in range(self.num_contexts) if c != self.context}
             known = [c for c, value in losses.items() if detector.fits(c, value)]
             if not known:
@@ -227,6 +228,31 @@ class GateON(Strategy):
                 return every[surest, torch.arange(every.shape[1], device=every.device)]
             finally:
                 self._set(self.context)
+
+    def _moved(self, x: Any, y: Tensor) -> bool:
+        """Whether no quarter of a batch fits the context: where only a few examples are outliers, one does."""
+        if not isinstance(x, Tensor):
+            return True
+        parts = min(4, len(y))
+        losses = [float(self.loss(self.predict(x[i::parts], self.context), y[i::parts])) for i in range(parts)]
+        return not any(self.detector.fits(self.context, loss) for loss in losses)
+
+    @contextmanager
+    def as_task(self, task: Task) -> Iterator[None]:
+        """Within the context the gates are those of a task that was begun; with ``detect=True``, of a context's number.
+
+        Raises:
+            ValueError: the task was never begun, or the context never found.
+        """
+        known = set(range(self.num_contexts)) if self.detect else self.contexts
+        if task not in known:
+            names = ", ".join(map(repr, known)) or "none yet"
+            raise ValueError(f"{'context' if self.detect else 'task'} {task!r} is not known; there are: {names}")
+        try:
+            self._set(task if self.detect else self.contexts[task])
+            yield
+        finally:
+            self._set(self.context)
 
     @torch.no_grad()
     def infer_context(self, x: Any, y: Tensor | None = None) -> int:

@@ -30,6 +30,8 @@ class AnchoredStrategy(Strategy, ABC):
         mode: ``"separate"``: a spring per task, kept as their exact sum in the memory of one; ``"online"``: one spring
             at the latest weights with F <- decay * F + F_task (Schwarz et al., 2018).
         decay: of the old importance in online mode, between 0 and 1.
+        grow: let a parameter become larger after it was anchored, as the last layer does where classes are added: its
+            old rows stay anchored and its new ones are free. Otherwise a changed shape is refused as a mistake.
         implicit: take the penalty as a proximal step after each optimizer step instead of through the gradient, which
             is stable for any strength; needs ``attach(optimizer)``.
         infer_task: see `Strategy`.
@@ -42,6 +44,7 @@ class AnchoredStrategy(Strategy, ABC):
         strength: float,
         mode: Mode = "separate",
         decay: float = 1.0,
+        grow: bool = False,
         implicit: bool = False,
         infer_task: Callable[[Any], Task] | None = None,
     ) -> None:
@@ -54,7 +57,8 @@ class AnchoredStrategy(Strategy, ABC):
             raise ValueError(f"decay must be between 0 and 1, not {decay}")
         if mode == "separate" and decay != 1:
             raise ValueError("decay is for mode='online'; separate springs keep their strength")
-        self.strength, self.mode, self.decay, self.implicit = strength, mode, decay, implicit
+        self.strength, self.mode, self.decay = strength, mode, decay
+        self.grow, self.implicit = grow, implicit
         self.springs = QuadraticPenalty()
         # Weak: a stream makes a new optimizer for every task, and the old ones must not pile up with their states.
         self._optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
@@ -82,7 +86,8 @@ class AnchoredStrategy(Strategy, ABC):
         In implicit mode it is the value alone, without a gradient: the proximal step does the work.
 
         Raises:
-            ValueError: an anchored parameter is gone or has another shape; or implicit mode without ``attach``.
+            ValueError: an anchored parameter is gone or has another shape (with ``grow``, a smaller one); or implicit
+                mode without ``attach``.
         """
         if self.strength == 0 or not self.springs.stiffness:
             return super().penalty()
@@ -90,8 +95,8 @@ class AnchoredStrategy(Strategy, ABC):
             if not self._optimizers:
                 raise ValueError("implicit=True takes its steps after the optimizer's: call attach(optimizer) first")
             with torch.no_grad():
-                return self.springs(dict(self.model.named_parameters()), self.strength)
-        return self.springs(dict(self.model.named_parameters()), self.strength)
+                return self.springs(self._parameters_now(), self.strength)
+        return self.springs(self._parameters_now(), self.strength)
 
     def end_task(self, loader: Iterable[tuple[Tensor, Tensor]] | None = None) -> None:
         """Anchor the weights where they are, each as strongly as it matters to the task."""
@@ -100,7 +105,7 @@ class AnchoredStrategy(Strategy, ABC):
             raise ValueError("model has no shared parameter that requires a gradient, so there is nothing to anchor")
         stiffness = self.importance(loader)
         centre = {name: p.detach() for name, p in parameters.items()}
-        self.springs.matched(dict(self.model.named_parameters()))  # refuse before anything moves
+        self.springs.matched(self._parameters_now())  # refuse before anything moves
         if self.mode == "online" and self.springs.stiffness:
             self.springs.scale(self.decay)
             self.springs.recentre({name: p.detach() for name, p in self.model.named_parameters()})
@@ -128,10 +133,16 @@ class AnchoredStrategy(Strategy, ABC):
         if self.strength == 0:
             return
         rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
-        parameters = dict(self.model.named_parameters())
+        parameters = self._parameters_now()
         for rate in set(rates.values()):
             chosen = {name: p for name, p in parameters.items() if rates.get(id(p)) == rate}
             self.springs.proximal(chosen, rate * self.strength)
+
+    def _parameters_now(self) -> dict[str, nn.Parameter]:
+        parameters = dict(self.model.named_parameters())
+        if self.grow:
+            self.springs.grow(parameters)
+        return parameters
 
     def _warn_if_unstable(self) -> None:
         if self.implicit or self._warned or not self.springs.stiffness:

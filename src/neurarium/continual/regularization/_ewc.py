@@ -33,11 +33,13 @@ class EWC(AnchoredStrategy):
         samples: examples per task for the estimate; all by default.
         mode: ``"separate"`` (the paper) or ``"online"``, see `AnchoredStrategy`.
         decay: of old importance in online mode.
+        grow: keep springs on a layer that gets more rows, see `AnchoredStrategy`.
         normalize: divide each task's F by its largest value; then lr * strength < 2 is a stable gradient step.
         clip: upper limit for a value of F before it is normalised.
         implicit: proximal step after the optimizer's, stable for any strength; needs ``attach(optimizer)``.
         infer_task: names the task of a batch in ``predict``.
-        generator: of the targets that the sampled estimator draws; torch's global state by default.
+        generator: of the targets that the sampled estimator draws; by default one of its own, with torch's initial
+            seed, so that training goes on as it would without ``end_task``.
 
     Raises:
         ValueError: an argument out of range, or a loss that does not allow the estimator.
@@ -53,16 +55,20 @@ class EWC(AnchoredStrategy):
         samples: int | None = None,
         mode: Mode = "separate",
         decay: float = 1.0,
+        grow: bool = False,
         normalize: bool = False,
         clip: float | None = None,
         implicit: bool = False,
         infer_task: Callable[[Any], Task] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(model, strength=strength, mode=mode, decay=decay, implicit=implicit, infer_task=infer_task)
+        super().__init__(
+            model, strength=strength, mode=mode, decay=decay, grow=grow, implicit=implicit, infer_task=infer_task
+        )  # fmt: skip
         check(fisher, samples, loss, clip)
         self.loss, self.fisher, self.samples = loss, fisher, samples
-        self.normalize, self.clip, self.generator = normalize, clip, generator
+        self.normalize, self.clip = normalize, clip
+        self.generator = generator or torch.Generator().manual_seed(torch.initial_seed())
 
     def importance(self, loader: Iterable[tuple[Tensor, Tensor]] | None) -> dict[str, Tensor]:
         """The Fisher diagonal on the task's data, at the current weights.

@@ -18,7 +18,7 @@ class L2Anchor(AnchoredStrategy):
     Args:
         model: any module.
         strength: lambda.
-        mode, decay, implicit, infer_task: see `AnchoredStrategy`.
+        mode, decay, grow, implicit, infer_task: see `AnchoredStrategy`.
     """
 
     def __init__(
@@ -28,10 +28,13 @@ class L2Anchor(AnchoredStrategy):
         strength: float = 1.0,
         mode: Mode = "separate",
         decay: float = 1.0,
+        grow: bool = False,
         implicit: bool = False,
         infer_task: Callable[[Any], Task] | None = None,
     ) -> None:
-        super().__init__(model, strength=strength, mode=mode, decay=decay, implicit=implicit, infer_task=infer_task)
+        super().__init__(
+            model, strength=strength, mode=mode, decay=decay, grow=grow, implicit=implicit, infer_task=infer_task
+        )  # fmt: skip
 
     def importance(self, loader: Iterable[tuple[Tensor, Tensor]] | None) -> dict[str, Tensor]:
         """One for every weight; no data needed."""

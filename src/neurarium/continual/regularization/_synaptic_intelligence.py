@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neurarium.continual._strategy import Task
 from neurarium.continual.regularization._anchored import AnchoredStrategy, Mode
+from neurarium.objectives.constraint._quadratic import changed, grown
 
 
 class SynapticIntelligence(AnchoredStrategy):
@@ -25,7 +26,7 @@ class SynapticIntelligence(AnchoredStrategy):
         model: any module.
         strength: lambda; 1 by default (the paper's c = 0.5).
         damping: xi, keeps weights that hardly moved from mattering without bound; 0.1 by default, as in the paper.
-        mode, decay, implicit, infer_task: see `AnchoredStrategy`.
+        mode, decay, grow, implicit, infer_task: see `AnchoredStrategy`.
 
     Raises:
         ValueError: ``damping`` is not positive, or an argument of `AnchoredStrategy` out of range.
@@ -39,16 +40,20 @@ class SynapticIntelligence(AnchoredStrategy):
         damping: float = 0.1,
         mode: Mode = "separate",
         decay: float = 1.0,
+        grow: bool = False,
         implicit: bool = False,
         infer_task: Callable[[Any], Task] | None = None,
     ) -> None:
-        super().__init__(model, strength=strength, mode=mode, decay=decay, implicit=implicit, infer_task=infer_task)
+        super().__init__(
+            model, strength=strength, mode=mode, decay=decay, grow=grow, implicit=implicit, infer_task=infer_task
+        )  # fmt: skip
         if damping <= 0:
             raise ValueError(f"damping must be positive, not {damping}")
         self.damping = damping
         self.path: dict[str, Tensor] = {}
         self.start: dict[str, Tensor] = {}
         self.last: dict[str, Tensor] = {}
+        self.steps = 0
 
     def begin_task(self, task: Task) -> None:
         """Begin the sums anew."""
@@ -56,11 +61,15 @@ class SynapticIntelligence(AnchoredStrategy):
         self.start = {name: p.detach().clone() for name, p in self.anchored().items()}
         self.last = {name: p.clone() for name, p in self.start.items()}
         self.path = {name: torch.zeros_like(p) for name, p in self.start.items()}
+        self.steps = 0
 
     @torch.no_grad()
     def observe(self, x: Any, y: Tensor) -> None:
         """Add what the last step gained: minus its gradient times its change of the weights."""
+        self.steps += 1
         for name, p in self.anchored().items():
+            if name in self.path and self.path[name].shape != p.shape:
+                self._follow(name, p)
             if p.grad is not None and name in self.path:
                 self.path[name] -= p.grad * (p - self.last[name])
                 self.last[name].copy_(p)
@@ -72,7 +81,10 @@ class SynapticIntelligence(AnchoredStrategy):
         Raises:
             ValueError: no step of the task was observed.
         """
-        if not any(bool(path.any()) for path in self.path.values()):
+        for name, p in self.anchored().items():
+            if name in self.path and self.path[name].shape != p.shape:
+                self._follow(name, p)
+        if not self.steps:
             raise ValueError(
                 "no step of this task was seen: call begin_task before it and observe(x, y) after each step"
             )
@@ -81,12 +93,24 @@ class SynapticIntelligence(AnchoredStrategy):
             for name, p in self.anchored().items()
         }
 
-    def get_extra_state(self) -> dict[str, dict[str, Tensor]]:
-        """The sums of an unfinished task."""
-        return {"path": self.path, "start": self.start, "last": self.last}
+    def _follow(self, name: str, p: Tensor) -> None:
+        """A parameter that has grown within the task: what is new begins here."""
+        if (
+            not self.grow
+            or p.dim() != self.path[name].dim()
+            or any(a < b for a, b in zip(p.shape, self.path[name].shape))
+        ):
+            raise ValueError(changed(name, self.path[name], p))
+        self.path[name] = grown(self.path[name], torch.zeros_like(p))
+        self.start[name], self.last[name] = (grown(old[name], p.detach()) for old in (self.start, self.last))
 
-    def set_extra_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+    def get_extra_state(self) -> dict[str, Any]:
+        """The sums of an unfinished task."""
+        return {"path": self.path, "start": self.start, "last": self.last, "steps": self.steps}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on with an unfinished task."""
         self.path, self.start, self.last = (
             {name: tensor.clone() for name, tensor in state[part].items()} for part in ("path", "start", "last")
         )
+        self.steps = state["steps"]

@@ -50,10 +50,8 @@ class AveragedGEM(Replay):
         if int(self.old) == 0:
             return
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        rows = torch.randint(len(self.x), (min(self.batch_size, len(self.x)),), generator=self.generator)
-        rows = rows.to(self.x.device)
         with torch.enable_grad():
-            loss = self.loss(self.model(self.x[rows]), self.y[rows])
+            loss = self.replayed_loss()
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         reference = [torch.zeros_like(p) if r is None else r for p, r in zip(parameters, found)]
         with torch.no_grad():

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.continual._strategy import Strategy, Task
+from neurarium.continual.replay._examples import Examples
+from neurarium.data.uniform_sample import sample_slots
+from neurarium.training import call
 
 
 class Replay(Strategy):
-    """Trains on a few old examples beside every new batch, out of a small memory filled by reservoir sampling.
+    """Trains on a few old examples beside every new batch, out of a small memory that is a uniform sample of all.
 
     Every example that was ever observed is in the memory with the same probability (Vitter, 1985). The loss on a
     batch drawn from it is this strategy's penalty, so it works with any learning rule. Examples of the current task
@@ -32,8 +35,6 @@ class Replay(Strategy):
         ValueError: ``capacity`` or ``batch_size`` is below 1.
     """
 
-    x: Tensor
-    y: Tensor
     seen: Tensor
     old: Tensor
 
@@ -53,25 +54,29 @@ class Replay(Strategy):
             raise ValueError(f"capacity and batch_size must be at least 1, not {capacity} and {batch_size}")
         self.loss, self.capacity, self.batch_size, self.strength = loss, capacity, batch_size, strength
         self.generator = generator
-        self.register_buffer("x", torch.empty(0))
-        self.register_buffer("y", torch.empty(0))
+        self.examples = Examples()
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("old", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def x(self) -> Tensor:
+        """Inputs that are kept, [examples, ...], where they are tensors; padded at the end to the longest."""
+        return self.examples.get_buffer("x")
+
+    @property
+    def y(self) -> Tensor:
+        """Their targets."""
+        return self.examples.get_buffer("y")
+
     @torch.no_grad()
-    def observe(self, x: Tensor, y: Tensor) -> None:
-        """Offer a batch to the memory."""
-        if self.x.numel() == 0:
-            self.x, self.y = x.new_empty(0, *x.shape[1:]), y.new_empty(0, *y.shape[1:])
-        room = min(self.capacity - len(self.x), len(x))
-        if room > 0:
-            self.x, self.y = torch.cat([self.x, x[:room]]), torch.cat([self.y, y[:room]])
-        older = int(self.seen) + torch.arange(1, len(x) + 1)
-        places = (torch.rand(len(x), dtype=torch.float64, generator=self.generator) * older).long()
-        for row in range(max(room, 0), len(x)):
-            if places[row] < self.capacity:
-                self.x[places[row]], self.y[places[row]] = x[row], y[row]
-        self.seen += len(x)
+    def observe(self, x: Any, y: Tensor) -> None:
+        """Offer a batch to the memory: a tensor or a dictionary of tensors; batches may differ in length.
+
+        Raises:
+            ValueError: inputs and targets of different numbers, or of other dimensions or names than before.
+        """
+        self.examples.put(x, y, sample_slots(len(y), int(self.seen), self.capacity, self.generator))
+        self.seen += len(y)
 
     def end_task(self, loader: Any = None) -> None:
         """From now on what is in the memory counts as old."""
@@ -81,12 +86,11 @@ class Replay(Strategy):
         """The loss on a batch of the memory; 0 during the first task."""
         if int(self.old) == 0:
             return super().penalty()
-        rows = torch.randint(len(self.x), (min(self.batch_size, len(self.x)),), generator=self.generator)
-        rows = rows.to(self.x.device)
-        return self.strength * self.loss(self.model(self.x[rows]), self.y[rows])
+        return self.strength * self.replayed_loss()
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("x", "y"):  # the memory's length is not known beforehand
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=getattr(self, name).device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def replayed_loss(self) -> Tensor:
+        """The mean loss on a batch drawn from the memory; examples of one shape go through the model together."""
+        count = min(self.batch_size, len(self.examples))
+        rows = torch.randint(len(self.examples), (count,), generator=self.generator)
+        losses = [self.loss(call(self.model, x), y) * (len(y) / count) for x, y in self.examples.take(rows)]
+        return torch.stack(losses).sum()

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurarium.data.uniform_sample import sample_slots
 from neurarium.learning.hebbian._glauber import glauber
 from neurarium.learning.hebbian._many_body import ManyBody
-from neurarium.learning.hebbian._reservoir import reservoir
 
 MAX_BYTES = 8 * 2**30
 MODES = ("empty", "stored", "supervised", "unsupervised")
@@ -42,7 +42,7 @@ class HebbianMemory(nn.Module):
         num_patterns: how many patterns unlabelled examples stand for, which sets M there (unit of temperature only);
             by default all examples count as M of one pattern. Ignored with labels.
         center: subtract the mean of all examples from every row: for correlated classes, such as images.
-        capacity: at most so many unlabelled examples are kept, a uniform sample of all seen (reservoir).
+        capacity: at most so many unlabelled examples are kept, a uniform sample of all seen.
         device: of the buffers.
         dtype: of the buffers; whole sums are exact up to 2^24 in float32, 2^53 in float64.
 
@@ -283,7 +283,10 @@ class HebbianMemory(nn.Module):
         late, before = examples[room:], int(self.seen) + len(examples[:room])
         self._append(examples[:room])
         if len(late):
-            self.rows = reservoir(self.rows, late, before, generator)
+            slots = sample_slots(len(late), before, self.num_rows, generator)
+            last = {slot: row for row, slot in enumerate(slots.tolist()) if slot >= 0}
+            self.rows = self.rows.clone()
+            self.rows[list(last)] = late[list(last.values())]
             self.total, self.seen = self.total + late.sum(0), self.seen + len(late)
         return self
 

@@ -96,6 +96,29 @@ class QuadraticPenalty(nn.Module):
             value.copy_(centre[name])
         self.offset.zero_()
 
+    @torch.no_grad()
+    def grow(self, parameters: Mapping[str, Tensor]) -> None:
+        """Make room in springs whose parameter has become larger: its old part keeps them, what is new is free.
+
+        The old part is the leading corner, as in a head whose layer got further rows at the end.
+
+        Args:
+            parameters: current values by name.
+
+        Raises:
+            ValueError: an anchored parameter is gone, has other dimensions or has become smaller.
+        """
+        centres = self.centre
+        for name, stiffness in self.stiffness.items():
+            now = parameters.get(name)
+            if now is None or now.dim() != stiffness.dim() or any(a < b for a, b in zip(now.shape, stiffness.shape)):
+                raise ValueError(changed(name, stiffness, now))
+            if now.shape != stiffness.shape:
+                key = name.replace(".", DOT)
+                wide = now.detach().to(centres[name].device, centres[name].dtype)
+                self._stiffness.register_buffer(key, grown(stiffness, torch.zeros_like(wide)))
+                self._centre.register_buffer(key, grown(centres[name], wide))
+
     def largest(self) -> float:
         """The largest stiffness, 0 while empty."""
         return max((float(value.max()) for value in self.stiffness.values()), default=0.0)
@@ -197,6 +220,13 @@ def pull(count: int, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[
     """theta - m and F (theta - m), from ``count`` parameters, as many stiffnesses and as many centres."""
     stretch = torch._foreach_sub(tensors[:count], tensors[2 * count :])  # type: ignore[call-overload]
     return stretch, list(torch._foreach_mul(stretch, tensors[count : 2 * count]))  # type: ignore[arg-type]
+
+
+def grown(old: Tensor, new: Tensor) -> Tensor:
+    """A copy of a tensor with an older, smaller one in its leading corner."""
+    result = new.clone()
+    result[tuple(slice(size) for size in old.shape)] = old
+    return result
 
 
 def changed(name: str, anchored: Tensor, now: Tensor | None) -> str:
