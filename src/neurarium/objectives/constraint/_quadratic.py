@@ -114,7 +114,7 @@ class QuadraticPenalty(nn.Module):
             if now is None or now.dim() != stiffness.dim() or any(a < b for a, b in zip(now.shape, stiffness.shape)):
                 raise ValueError(changed(name, stiffness, now))
             if now.shape != stiffness.shape:
-                key = name.replace(".", DOT)
+                key = buffer_key(name)
                 wide = now.detach().to(centres[name].device, centres[name].dtype)
                 self._stiffness.register_buffer(key, grown(stiffness, torch.zeros_like(wide)))
                 self._centre.register_buffer(key, grown(centres[name], wide))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
-from neurarium.training import evaluation
+from neurarium.training import evaluation, undisturbed
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def sharpness(
     Lanczos with full reorthogonalisation, until the k largest Ritz values change by less than the tolerance.
 
     Args:
-        model: any module, used in evaluation mode; its modes, buffers and ``.grad`` stay as they are.
+        model: any module, used in evaluation mode; it and the random states stay as they are.
         loss: ``loss(output, y) -> scalar``, twice differentiable.
         x: one batch of inputs.
         y: its targets.
@@ -86,7 +86,7 @@ def sharpness(
     size = sum(p.numel() for p in parameters)
     if not 1 <= k <= size:
         raise ValueError(f"k must be between 1 and the number of parameters, {size}, not {k}")
-    with evaluation(model), torch.enable_grad():
+    with undisturbed(model), evaluation(model), torch.enable_grad():
         gradients = torch.autograd.grad(loss(model(x), y), parameters, create_graph=True, allow_unused=True)
         flat = torch.cat(
             [(g if g is not None else torch.zeros_like(p)).flatten() for g, p in zip(gradients, parameters)]
@@ -100,7 +100,8 @@ def sharpness(
             [(h if h is not None else torch.zeros_like(p)).flatten() for h, p in zip(found, parameters)]
         ).to(v)  # fmt: skip
 
-    values, products = lanczos(product, size, flat.device, k, tolerance, min(most, size), generator)
+    with undisturbed(model):
+        values, products = lanczos(product, size, flat.device, k, tolerance, min(most, size), generator)
     return Sharpness(tuple(values.flip(0)[:k].tolist()), float(values[0]), products)
 
 
