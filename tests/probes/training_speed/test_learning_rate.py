@@ -118,7 +118,7 @@ def test_curvature_at_the_start_grows_with_width_and_depth():
 
 def test_sharpness_does_not_depend_on_the_order_of_parameters():
     torch.manual_seed(0)
-    parts = {"first": nn.Linear(5, 9), "second": nn.Linear(9, 3)}
+    parts = {"entry": nn.Linear(5, 9), "leave": nn.Linear(9, 3)}
 
     class Net(nn.Module):
         def __init__(self, order):
@@ -127,15 +127,15 @@ def test_sharpness_does_not_depend_on_the_order_of_parameters():
                 self.add_module(name, parts[name])
 
         def forward(self, x):
-            return self.second(torch.tanh(self.first(x)))
+            return self.leave(torch.tanh(self.entry(x)))
 
     x, y = torch.randn(20, 5), torch.randint(3, (20,))
     one, other = (
         sharpness(Net(order), cross_entropy, x, y, k=2, tolerance=1e-7).eigenvalues
-        for order in (("first", "second"), ("second", "first"))
+        for order in (("entry", "leave"), ("leave", "entry"))
     )
     assert one == pytest.approx(other, rel=1e-4)
-    groups = [input_scaled_groups(Net(("second", "first")), 0.5, 0.1, x=given) for given in (x, None)]
+    groups = [input_scaled_groups(Net(("leave", "entry")), 0.5, 0.1, x=given) for given in (x, None)]
     assert [found[0]["params"][0] is parts[name].weight for found, name in zip(groups, parts)] == [True, True]
 
 
