@@ -27,7 +27,7 @@ class Bitwise(GradientRecipe):
     def plan(self, problem: Problem, knobs: Knobs, progress: Progress) -> Plan:
         """Random bits in place of the weights; Adam without decay, which has no meaning for bits."""
         generator = torch.Generator().manual_seed(progress.seed)
-        model = bitwise(problem.make_model(progress.seed), knobs["bits"], generator=generator)
+        model = bitwise(problem.make_model(progress.seed), knobs["bits"], generator=generator).model
         optimizer = torch.optim.Adam(model.parameters(), knobs["learning_rate"], fused=True)
         return Plan(model, optimizer=optimizer, finish=packed)
 

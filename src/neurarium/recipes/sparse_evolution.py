@@ -26,7 +26,7 @@ class SparseEvolutionary(GradientRecipe):
         """Sparse layers in place of the linear ones, all but the last."""
         generator = torch.Generator().manual_seed(progress.seed)
         dense = problem.make_model(progress.seed)
-        model = random_sparse(dense, density=knobs["density"], generator=generator).to(problem.device)
+        model = random_sparse(dense, density=knobs["density"], generator=generator).model.to(problem.device)
         optimizer = adamw(model, knobs)
         every = max(len(problem.batches(0)), problem.steps // 40)
         evolution = SparseEvolution(model, optimizer, zeta=knobs["zeta"], every=every, generator=generator)

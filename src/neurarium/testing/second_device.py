@@ -44,14 +44,14 @@ class SecondTensor(torch.Tensor):
     """A tensor on the second device; `raw` is the CPU tensor that holds its numbers."""
 
     raw: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, raw: Tensor) -> SecondTensor:
         """Wrap a CPU tensor."""
         tensor = torch.Tensor._make_wrapper_subclass(
             cls, raw.size(), strides=raw.stride(), storage_offset=raw.storage_offset(), dtype=raw.dtype,
-            layout=raw.layout, device=f"{NAME}:0", requires_grad=False,
+            layout=raw.layout, device=torch.device(NAME, 0), requires_grad=False,
         )  # fmt: skip
         tensor.raw = raw
         return tensor

@@ -221,7 +221,7 @@ def bitwise(
     chosen = {name: _planes(depth, trainable) for name, depth in depths.items()}
 
     def replacement(name: str, layer: nn.Module) -> nn.Module:
-        weight = layer.weight.detach()  # type: ignore[operator, union-attr]
+        weight = layer.weight.detach()  # type: ignore[operator]
         parametrization = BitParametrization(
             weight.shape, depths[name], chosen[name], alpha=None if isinstance(scale, str) else scale,
             clip=straight_through == "clip", init_std=init_std, generator=generator, like=weight,
