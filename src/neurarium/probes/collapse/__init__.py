@@ -1,0 +1,1 @@
+"""Neural collapse measured: how features of a class gather, and what the classifier makes of them."""

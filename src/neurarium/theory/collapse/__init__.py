@@ -1,0 +1,1 @@
+"""Neural collapse: the geometry that regularised training drives features and classifier to."""
