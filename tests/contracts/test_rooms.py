@@ -13,6 +13,7 @@ from neurarium.probes import ProbeResult
 from neurarium.speech import FullSumLoss
 from neurarium.testing import (
     ContractError,
+    check_classification_loss,
     check_compressor,
     check_layer,
     check_penalty,
@@ -23,6 +24,7 @@ from neurarium.testing import (
     has_forward,
     public,
 )  # fmt: skip
+from neurarium.testing.objectives import takes
 
 LAYERS = [layer for layer in public("layers", nn.Module).values() if has_forward(layer)]
 
@@ -36,9 +38,15 @@ def test_layer(layer):
     check_layer(layer)
 
 
-@pytest.mark.parametrize("penalty", public("objectives", nn.Module).values(), ids=name)
-def test_objective(penalty):
-    check_penalty(penalty)
+@pytest.mark.parametrize("objective", public("objectives", nn.Module).values(), ids=name)
+def test_objective(objective):
+    match takes(objective):
+        case "parameters":
+            check_penalty(objective)
+        case "features" | "logits":
+            check_classification_loss(objective)
+        case other:
+            pytest.fail(f"no contract for an objective that takes {other}")
 
 
 @pytest.mark.parametrize("strategy", public("continual", Strategy).values(), ids=name)

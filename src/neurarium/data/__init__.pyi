@@ -1,3 +1,5 @@
+from ._long_tailed import long_tailed_counts as long_tailed_counts
+from ._long_tailed import long_tailed_subset as long_tailed_subset
 from .algorithmic import copy_paste as copy_paste
 from .algorithmic import parity as parity
 from .arrays import Arrays as Arrays

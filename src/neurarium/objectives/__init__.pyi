@@ -11,12 +11,20 @@ from .representation._similarity import linear_cka as linear_cka
 from .representation._similarity import rsa as rsa
 from .representation._subspace_alignment import subspace_alignment as subspace_alignment
 from .representation._taps import Taps as Taps
+from .collapse._feature_decay import FeatureDecay as FeatureDecay
+from .collapse._head_input import FeatureLoss as FeatureLoss
+from .collapse._head_input import HeadInput as HeadInput
+from .collapse._regularizer import NeuralCollapseRegularizer as NeuralCollapseRegularizer
 from .distillation import distillation_loss as distillation_loss
 from .echo_state import echo_state_bound as echo_state_bound
 from .entropy import prediction_entropy as prediction_entropy
 from .guidance import Guidance as Guidance
 from .logits import logit_mse as logit_mse
 from .logits import soft_cross_entropy as soft_cross_entropy
+from .long_tailed._losses import LDAM as LDAM
+from .long_tailed._losses import DeferredReweighting as DeferredReweighting
+from .long_tailed._losses import LogitAdjustment as LogitAdjustment
+from .long_tailed._losses import class_balanced_weights as class_balanced_weights
 from .quadratic import QuadraticPenalty as QuadraticPenalty
 from .response_loss import response_labels as response_labels
 from .response_loss import response_loss as response_loss
@@ -24,6 +32,3 @@ from .similarity import linear_cka as linear_cka
 from .similarity import rsa as rsa
 from .subspace_alignment import subspace_alignment as subspace_alignment
 from .taps import Taps as Taps
-from .collapse._feature_decay import FeatureDecay as FeatureDecay
-from .collapse._head_input import FeatureLoss as FeatureLoss
-from .collapse._head_input import HeadInput as HeadInput

@@ -5,6 +5,7 @@ from .contract import public as public
 from .layers import check_layer as check_layer
 from .layers import has_forward as has_forward
 from .learning import check_learning_rule as check_learning_rule
+from .objectives import check_classification_loss as check_classification_loss
 from .objectives import check_penalty as check_penalty
 from .objectives import check_sequence_loss as check_sequence_loss
 from .probes import check_probe as check_probe

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,3 +62,55 @@ def check_penalty(penalty_class: type[nn.Module]) -> None:
     fresh = penalty_class()
     fresh.load_state_dict(penalty.state_dict())
     require(same(value, fresh(dict(model.named_parameters()))), penalty_class, "must survive its state_dict")
+
+
+ARGUMENTS: dict[str, Any] = {
+    "class_counts": (40, 20, 5), "start": 0, "num_classes": 3, "feature_dim": 8, "strength": 0.1, "examples": 60,
+}  # fmt: skip
+"""What a required argument of a loss or penalty is filled with, by its conventional name."""
+
+
+def check_classification_loss(loss_class: type[nn.Module]) -> None:
+    """Hold a loss on logits, or a penalty on features, to the contract: ``loss(outputs, target) -> scalar``.
+
+    It gives a finite scalar with a gradient for what it is given (and none for the labels), in float32, bfloat16 and
+    float64, with int32 labels and with one class only; it survives `copy.deepcopy` and its ``state_dict``.
+
+    Raises:
+        ContractError: one sentence that says what is wanted.
+    """
+    required = [
+        name for name, p in inspect.signature(loss_class).parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]  # fmt: skip
+    unknown = next((name for name in required if name not in ARGUMENTS), None)
+    require(
+        unknown is None, loss_class,
+        f"must use conventional argument names; {unknown!r} is not in neurarium.testing.objectives.ARGUMENTS",
+    )  # fmt: skip
+    filled = {name: ARGUMENTS[name] for name in required}
+    loss = seeded(0, lambda: loss_class(**filled)).eval()
+    width = 8 if next(iter(inspect.signature(loss.forward).parameters)) == "features" else 3
+    x = torch.randn(6, width, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        given = x.to(dtype, copy=True).requires_grad_()
+        value = loss(given, y)
+        require(value.dim() == 0 and bool(value.isfinite()), loss_class, f"must give a finite scalar in {dtype}")
+        value.backward()
+        require(
+            given.grad is not None and bool(given.grad.isfinite().all()), loss_class,
+            f"must pass finite gradients to its input in {dtype}",
+        )  # fmt: skip
+    value = loss(x, y)
+    require(torch.allclose(value, loss(x, y.int())), loss_class, "must take int32 labels")
+    require(bool(loss(x, torch.zeros_like(y)).isfinite()), loss_class, "must take a batch of one class")
+    require(same(value, copy.deepcopy(loss)(x, y)), loss_class, "must survive copy.deepcopy")
+    other = seeded(1, lambda: loss_class(**filled)).eval()
+    other.load_state_dict(loss.state_dict())
+    require(same(value, other(x, y)), loss_class, "must hold all it needs in its state_dict")
+
+
+def takes(loss_class: type[nn.Module]) -> str:
+    """Name of the first argument of ``forward``: parameters, features, logits ..."""
+    return list(inspect.signature(loss_class.forward).parameters)[1]

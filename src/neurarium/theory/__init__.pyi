@@ -21,6 +21,11 @@ from .teacher_student._teacher_student import LearningCurve as LearningCurve
 from .teacher_student._teacher_student import TeacherStudent as TeacherStudent
 from .teacher_student._teacher_student import order_parameter_dynamics as order_parameter_dynamics
 from .teacher_student._teacher_student import simulate as simulate
+from .collapse._few_shot_bound import few_shot_bound as few_shot_bound
+from .collapse._geometry import CollapseGeometry as CollapseGeometry
+from .collapse._geometry import collapse_geometry as collapse_geometry
+from .collapse._geometry import critical_count as critical_count
+from .collapse._unconstrained_features import DeepLinearUFM as DeepLinearUFM
 from .dense_hebbian import crosstalk as crosstalk
 from .dense_hebbian import dataset_entropy as dataset_entropy
 from .dense_hebbian import examples_needed as examples_needed
@@ -44,7 +49,3 @@ from .teacher_student import order_parameter_dynamics as order_parameter_dynamic
 from .teacher_student import simulate as simulate
 from .two_oracles import Oracle as Oracle
 from .two_oracles import expected_distance as expected_distance
-from .collapse._geometry import CollapseGeometry as CollapseGeometry
-from .collapse._geometry import collapse_geometry as collapse_geometry
-from .collapse._geometry import critical_count as critical_count
-from .collapse._unconstrained_features import DeepLinearUFM as DeepLinearUFM

@@ -45,7 +45,8 @@ def test_scalar_problem_against_a_grid(depth):
 def test_threshold():
     assert [threshold(m) for m in (1, 2, 3, 6)] == pytest.approx([1, 0.5, 0.52913, 0.63727], abs=1e-5)
     for depth in (2, 5):
-        below, above = (mode_sizes(torch.tensor([threshold(depth) * f], dtype=torch.float64), depth) for f in (1 - 1e-9, 1 + 1e-9))
+        penalties = threshold(depth) * torch.tensor([1 - 1e-9, 1 + 1e-9], dtype=torch.float64)
+        below, above = mode_sizes(penalties, depth)
         assert float(below) ** depth == pytest.approx(depth - 1, rel=1e-3)  # it jumps
         assert float(above) == 0
 
@@ -61,18 +62,18 @@ def descend(counts, *arguments, seeds=3, **options):
 
 
 PROBLEMS = [
-    dict(counts=(8, 4, 2, 2), decays=(5e-3, 5e-3), depth=1),
-    dict(counts=(8, 4, 2, 2), decays=(5e-3, 5e-3), depth=2),
-    dict(counts=(9, 3, 1), decays=(2e-3, 1e-2), depth=3),
-    dict(counts=(5, 5, 5), decays=([1e-3, 8e-3], 5e-3), depth=2),
-    dict(counts=(12, 4, 1), decays=(3e-2, 1e-2), depth=2),  # the last two classes vanish
-    dict(counts=(8, 4, 3, 1), decays=(5e-3, 5e-3), depth=2, width=3),
-    dict(counts=(8, 5, 3), decays=(4e-3, 5e-3), depth=1, width=2),
-    dict(counts=(4, 4, 4, 4), decays=(5e-3, 5e-3), depth=2, bias=True),
-    dict(counts=(8, 4, 2, 2), decays=(5e-3, 5e-3), depth=1, bias=True),
-    dict(counts=(9, 4, 1), decays=(5e-3, 4e-3), depth=3, bias=True),
-    dict(counts=(4, 4, 4), decays=(3e-3, 5e-3), depth=1, loss="cross-entropy", bias=True),
-    dict(counts=(4, 4, 4), decays=(2e-3, 2e-3), depth=2, loss="cross-entropy"),
+    {"counts": (8, 4, 2, 2), "decays": (5e-3, 5e-3), "depth": 1},
+    {"counts": (8, 4, 2, 2), "decays": (5e-3, 5e-3), "depth": 2},
+    {"counts": (9, 3, 1), "decays": (2e-3, 1e-2), "depth": 3},
+    {"counts": (5, 5, 5), "decays": ([1e-3, 8e-3], 5e-3), "depth": 2},
+    {"counts": (12, 4, 1), "decays": (3e-2, 1e-2), "depth": 2},  # the last two classes vanish
+    {"counts": (8, 4, 3, 1), "decays": (5e-3, 5e-3), "depth": 2, "width": 3},
+    {"counts": (8, 5, 3), "decays": (4e-3, 5e-3), "depth": 1, "width": 2},
+    {"counts": (4, 4, 4, 4), "decays": (5e-3, 5e-3), "depth": 2, "bias": True},
+    {"counts": (8, 4, 2, 2), "decays": (5e-3, 5e-3), "depth": 1, "bias": True},
+    {"counts": (9, 4, 1), "decays": (5e-3, 4e-3), "depth": 3, "bias": True},
+    {"counts": (4, 4, 4), "decays": (3e-3, 5e-3), "depth": 1, "loss": "cross-entropy", "bias": True},
+    {"counts": (4, 4, 4), "decays": (2e-3, 2e-3), "depth": 2, "loss": "cross-entropy"},
 ]  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def test_descent_ends_at_the_prediction(problem):
     if model.bias is not None and model.loss == "mse":
         torch.testing.assert_close(model.bias.detach(), expected.bias, atol=1e-5, rtol=0)
     within = model.features - mu[:, model.target]
-    assert float(within.abs().max()) < 1e-4
+    assert float(within.detach().abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -160,13 +161,13 @@ def test_a_thousand_classes_are_quick():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (dict(class_counts=[3, 0], weight_decay=1e-3, feature_decay=1e-3), "class 1 has 0"),
-        (dict(class_counts=[3], weight_decay=1e-3, feature_decay=1e-3), "at least two"),
-        (dict(class_counts=[3, 3], weight_decay=-1e-3, feature_decay=1e-3), "weight_decay"),
-        (dict(class_counts=[3, 3], weight_decay=[1e-3], feature_decay=1e-3, depth=2), "per layer"),
-        (dict(class_counts=[3, 3], weight_decay=1e-3, feature_decay=0), "feature_decay"),
-        (dict(class_counts=[3, 2], weight_decay=1e-3, feature_decay=1, loss="cross-entropy"), "equal"),
-        (dict(class_counts=[3, 3], weight_decay=1e-3, feature_decay=1, loss="hinge"), "loss"),
+        ({"class_counts": [3, 0], "weight_decay": 1e-3, "feature_decay": 1e-3}, "class 1 has 0"),
+        ({"class_counts": [3], "weight_decay": 1e-3, "feature_decay": 1e-3}, "at least two"),
+        ({"class_counts": [3, 3], "weight_decay": -1e-3, "feature_decay": 1e-3}, "weight_decay"),
+        ({"class_counts": [3, 3], "weight_decay": [1e-3], "feature_decay": 1e-3, "depth": 2}, "per layer"),
+        ({"class_counts": [3, 3], "weight_decay": 1e-3, "feature_decay": 0}, "feature_decay"),
+        ({"class_counts": [3, 2], "weight_decay": 1e-3, "feature_decay": 1, "loss": "cross-entropy"}, "equal"),
+        ({"class_counts": [3, 3], "weight_decay": 1e-3, "feature_decay": 1, "loss": "hinge"}, "loss"),
     ],
 )  # fmt: skip
 def test_refusals(arguments, word):

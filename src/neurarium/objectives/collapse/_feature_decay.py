@@ -27,7 +27,7 @@ class FeatureDecay(nn.Module):
             raise ValueError(f"strength must not be negative and examples be positive, not {strength} and {examples}")
         self.strength, self.examples = strength, examples
 
-    def forward(self, features: Float[Tensor, "batch *features"], target: Tensor | None = None) -> Float[Tensor, ""]:
+    def forward(self, features: Float[Tensor, batch * features], target: Tensor | None = None) -> Float[Tensor, ""]:
         """The penalty; ``target`` is not used."""
         return self.strength / 2 * self.examples / len(features) * features.square().sum()
 

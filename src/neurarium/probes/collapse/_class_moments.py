@@ -27,7 +27,7 @@ class ClassMoments:
         self._origin: Tensor | None = None
         self._state: Any = None  # counts [K], sums [K, d], sums of squares [K], second moment [d, d]
 
-    def update(self, features: Float[Tensor, "batch features"], labels: Int[Tensor, "batch"]) -> None:
+    def update(self, features: Float[Tensor, "batch features"], labels: Int[Tensor, batch]) -> None:
         """Take a batch in.
 
         Raises:
@@ -37,7 +37,8 @@ class ClassMoments:
         if not len(h):
             return
         if not bool(h.isfinite().all()):
-            raise ValueError(f"features of example {int((~h.isfinite().all(1)).nonzero()[0])} of a batch are not finite")
+            bad = int((~h.isfinite().all(1)).nonzero()[0])
+            raise ValueError(f"features of example {bad} of a batch are not finite")
         if self._origin is None:
             self._origin = h[0].clone()
             d = h.shape[1]
@@ -64,28 +65,31 @@ class ClassMoments:
 
     def _ordered(self) -> tuple[Tensor, Tensor]:
         """Labels in rising order and the rows that hold them."""
+        order = sorted(self._index)
+        return torch.tensor(order), torch.tensor([self._index[label] for label in order], device=self._first().device)
+
+    def _first(self) -> Tensor:
         if self._origin is None:
             raise ValueError("no example has been seen")
-        order = sorted(self._index)
-        return torch.tensor(order), torch.tensor([self._index[label] for label in order], device=self._origin.device)
+        return self._origin
 
     @property
-    def classes(self) -> Int[Tensor, "classes"]:
+    def classes(self) -> Int[Tensor, classes]:
         """Labels in rising order: the order of everything else."""
         return self._ordered()[0]
 
     @property
-    def counts(self) -> Float[Tensor, "classes"]:
+    def counts(self) -> Float[Tensor, classes]:
         """Examples of each class."""
         return self._state[0][self._ordered()[1]]
 
     @property
     def means(self) -> Float[Tensor, "classes features"]:
         """Mean feature of each class."""
-        return self._relative_means() + self._origin
+        return self._relative_means() + self._first()
 
     @property
-    def variances(self) -> Float[Tensor, "classes"]:
+    def variances(self) -> Float[Tensor, classes]:
         """Mean squared distance of a class's features from their mean (all coordinates together)."""
         squares = self._state[2][self._ordered()[1]] / self.counts
         return (squares - self._relative_means().square().sum(1)).clamp_min(0)

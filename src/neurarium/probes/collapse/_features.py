@@ -25,6 +25,7 @@ def feature_batches(
             the submodule of this name, ``""`` for the model's own.
 
     Raises:
+        TypeError: a model with a tensor in the place of a loader.
         ValueError: shapes that do not fit, an unknown layer, or no example.
     """
     if isinstance(model_or_features, Tensor):
@@ -33,7 +34,7 @@ def feature_batches(
         yield checked(model_or_features, data)
         return
     if isinstance(data, Tensor):
-        raise ValueError("a model goes with a loader of batches (x, y), not with a tensor")
+        raise TypeError("a model goes with a loader of batches (x, y), not with a tensor")
     model, seen = model_or_features, False
     taps = HeadInput(model) if layer is None else Taps(model, [layer])
     with evaluation(model), taps:

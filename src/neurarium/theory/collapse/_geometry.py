@@ -1,4 +1,4 @@
-"""The exact minimum of a deep linear classifier whose features are free: which geometry appears, which classes vanish."""
+"""The exact minimum of a deep linear classifier with free features: which geometry appears, which classes vanish."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class CollapseGeometry:
     gram_w: Float[Tensor, "classes classes"]
     gram_h: Float[Tensor, "classes classes"]
     wh: Float[Tensor, "classes classes"]
-    bias: Float[Tensor, "classes"]
+    bias: Float[Tensor, classes]
     loss: float
-    collapsed: Bool[Tensor, "classes"]
-    x: Float[Tensor, "modes"]
+    collapsed: Bool[Tensor, classes]
+    x: Float[Tensor, modes]
     safe_scale: float
 
     def summary(self) -> str:
@@ -118,24 +118,24 @@ def collapse_geometry(
     wh = power / (power + 1)
     gram_h = wh / (total * feature_decay * (power + 1))
     kept = strength[strength > 0].min() / b * threshold(depth)
-    matrices = [torch.diag(diagonal) for diagonal in (gram_w, gram_h, wh)]
+    gram_w, gram_h, wh = (torch.diag(diagonal) for diagonal in (gram_w, gram_h, wh))
     if directions is not None:
         centring = torch.eye(classes, dtype=torch.float64) - counts[:, None] / total
         right = directions.T @ centring
-        matrices = [directions @ matrices[0] @ directions.T, right.T @ matrices[1] @ right, directions @ matrices[2] @ right]
+        gram_w, gram_h, wh = directions @ gram_w @ directions.T, right.T @ gram_h @ right, directions @ wh @ right
     return CollapseGeometry(
-        *matrices,
+        gram_w=gram_w,
+        gram_h=gram_h,
+        wh=wh,
         bias=counts / total if bias else torch.zeros_like(counts),
         loss=float(value),
-        collapsed=matrices[0].diagonal() == 0,
+        collapsed=gram_w.diagonal() == 0,
         x=x,
         safe_scale=float(kept) ** (depth / (depth + 1)),
     )
 
 
-def critical_count(
-    examples: int, weight_decay: Decay, feature_decay: float, depth: int = 1
-) -> float:
+def critical_count(examples: int, weight_decay: Decay, feature_decay: float, depth: int = 1) -> float:
     """The class size at or below which a class of ``examples`` in all collapses to zero (squared error, no bias).
 
     Args:
@@ -154,13 +154,14 @@ def critical_count(
     return depth * examples * decay * (examples * feature_decay) ** (1 / depth) / threshold(depth)
 
 
-def check_counts(class_counts: Sequence[int] | Tensor) -> Float[Tensor, "classes"]:
+def check_counts(class_counts: Sequence[int] | Tensor) -> Float[Tensor, classes]:
     """Class counts as float64, or a `ValueError`."""
     counts = torch.as_tensor(class_counts).detach().cpu().double()
     if counts.dim() != 1 or len(counts) < 2:
         raise ValueError(f"class_counts must be a list of at least two counts, not {class_counts!r}")
     if not bool((counts >= 1).all()):
-        raise ValueError(f"class_counts must all be at least 1; class {int((counts < 1).nonzero()[0])} has {counts.min():g}")
+        k = int((counts < 1).nonzero()[0])
+        raise ValueError(f"class_counts must all be at least 1; class {k} has {counts[k]:g}")
     return counts
 
 
@@ -168,7 +169,7 @@ def check_decays(weight_decay: Decay, depth: int) -> list[float]:
     """One positive weight decay per layer, or a `ValueError`."""
     if depth < 1:
         raise ValueError(f"depth must be at least 1, not {depth}")
-    decays = [float(weight_decay)] * depth if isinstance(weight_decay, int | float) else [float(v) for v in weight_decay]
+    decays = [weight_decay] * depth if isinstance(weight_decay, int | float) else list(map(float, weight_decay))
     if len(decays) != depth:
         raise ValueError(f"weight_decay must be one number or one per layer ({depth}), not {len(decays)}")
     if not all(v > 0 and math.isfinite(v) for v in decays):
@@ -176,16 +177,14 @@ def check_decays(weight_decay: Decay, depth: int) -> list[float]:
     return decays
 
 
-def _simplex(
-    counts: Tensor, decay: float, feature_decay: float, depth: int, width: int | None
-) -> CollapseGeometry:
+def _simplex(counts: Tensor, decay: float, feature_decay: float, depth: int, width: int | None) -> CollapseGeometry:
     """The best simplex for cross-entropy: logits a (I - 1 1^T / K)."""
     classes, n = len(counts), float(counts[0])
     if bool((counts != n).any()):
         raise ValueError("the closed form for cross-entropy needs equal class_counts")
     if width is not None and width < classes - 1:
         raise ValueError(f"the simplex of {classes} classes needs a width of at least {classes - 1}, not {width}")
-    # A singular value v of W H costs (depth + 1)/2 (lambda^M lambda_H v^2)^(1/(depth + 1)) when its factors are balanced.
+    # A singular value v of W H costs (M+1)/2 (lambda^M lambda_H v^2)^(1/(M+1)) when its factors are balanced.
     product = decay**depth * feature_decay * n
     scale, value = cross_entropy_scale(classes, product, depth)
     simplex = torch.eye(classes, dtype=torch.float64) - 1 / classes

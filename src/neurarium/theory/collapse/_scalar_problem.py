@@ -14,7 +14,7 @@ def threshold(depth: int) -> float:
     return math.exp((depth - 1) / depth * math.log(depth - 1)) / depth if depth > 1 else 1.0
 
 
-def mode_sizes(penalty: Float[Tensor, "modes"], depth: int) -> Float[Tensor, "modes"]:
+def mode_sizes(penalty: Float[Tensor, modes], depth: int) -> Float[Tensor, modes]:
     """argmin over x >= 0 of 1/(x^M + 1) + penalty x, for each penalty.
 
     Stationary points solve penalty = M x^(M-1) / (x^M + 1)^2. The larger root is a local minimum, and the global one
@@ -54,7 +54,9 @@ def cross_entropy_scale(classes: int, product: float, depth: int) -> tuple[float
     # The derivative is zero where (1 - 2/(M+1)) log a - log(e^a + K - 1) = log(product) / (M+1): a function that rises
     # to one peak and then falls (at depth 1 it only falls). The larger root is the local minimum.
     def excess(a: float) -> float:
-        return (1 - 2 / order) * math.log(a) - (a + math.log1p((classes - 1) * math.exp(-a))) - math.log(product) / order
+        return (
+            (1 - 2 / order) * math.log(a) - (a + math.log1p((classes - 1) * math.exp(-a))) - math.log(product) / order
+        )
 
     low = 1e-12
     if depth > 1:  # the peak: where the slope changes its sign

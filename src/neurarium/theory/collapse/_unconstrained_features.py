@@ -1,4 +1,4 @@
-"""The deep linear model with free features as a module: what `collapse_geometry` says of it, gradient descent can check."""
+"""The deep linear model with free features as a module: gradient descent can check what the closed form says."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class DeepLinearUFM(nn.Module):
         self.layers = nn.ParameterList(draw(b, a, a) for a, b in itertools.pairwise(sizes))
         self.bias = nn.Parameter(torch.zeros(classes, dtype=dtype)) if bias else None
 
-    target: Int[Tensor, "examples"]
+    target: Int[Tensor, examples]
 
     def classifier(self) -> Float[Tensor, "classes features"]:
         """W_M ... W_1."""

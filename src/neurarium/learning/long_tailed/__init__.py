@@ -1,0 +1,1 @@
+"""Training after training for classes of very unequal size."""
