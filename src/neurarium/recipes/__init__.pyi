@@ -6,6 +6,7 @@ from .catalogue import catalogue as catalogue
 from .catalogue import find as find
 from .curriculum import Curriculum as Curriculum
 from .dee import DEE as DEE
+from .deep_linear_nc import FeatureDecayRecipe as FeatureDecayRecipe
 from .dfa import DFA as DFA
 from .feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from .few_bit import FewBit as FewBit

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from neurarium.probes._result import ProbeResult
 from neurarium.probes.collapse._class_moments import ClassMoments
 from neurarium.probes.collapse._features import feature_batches
-from neurarium.probes.result import ProbeResult
 
 
 @dataclass(frozen=True)

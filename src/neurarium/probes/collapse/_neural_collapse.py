@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neurarium.objectives import HeadInput
+from neurarium.probes._result import ProbeResult
 from neurarium.probes.collapse._class_moments import ClassMoments
 from neurarium.probes.collapse._class_variance import pairwise_variance
 from neurarium.probes.collapse._features import checked, precise
-from neurarium.probes.result import ProbeResult
 from neurarium.training import call, evaluation, unpack
 
 
