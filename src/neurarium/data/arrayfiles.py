@@ -73,6 +73,20 @@ def read_torch_parts(path: Path, target: str | None) -> dict[str, Examples]:
     return pick_parts(arrays, target, path)
 
 
+def read_safetensors_parts(path: Path, target: str | None) -> dict[str, Examples]:
+    """Tensors named as in an NPZ file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, *BROKEN) as error:
+        raise DataError(f"{path} is not a readable safetensors file ({reason(error)})") from None
+    return pick_parts(
+        {name: plain_array(tensor, f"{path}: {name!r}") for name, tensor in tensors.items()}, target, path
+    )
+
+
 def plain_array(tensor: Tensor, what: str) -> np.ndarray:
     """The values of a dense tensor that really has all its elements."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":

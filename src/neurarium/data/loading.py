@@ -14,13 +14,14 @@ from neurarium.data.known import load_known
 from neurarium.data.sets import known, table
 from neurarium.data.splitting import check_fractions
 
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".xlsx")
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".xlsx", ".jsonl", ".ndjson")
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 ARRAYS = {
     ".npz": arrayfiles.read_npz_parts,
     ".npy": arrayfiles.read_npy_parts,
     ".pt": arrayfiles.read_torch_parts,
     ".pth": arrayfiles.read_torch_parts,
+    ".safetensors": arrayfiles.read_safetensors_parts,
 }
 
 
@@ -40,14 +41,14 @@ def load(
     Known sets (see `catalogue`) are looked for in the cache, in the folders of ``$NEURARIUM_DATA``, in a package
     registry and at their public home; a fetch is said on stderr and ``NEURARIUM_OFFLINE=1`` forbids it. Your own:
 
-    - CSV, TSV (also compressed), Parquet, Excel: ``target`` names the column to predict; text or a few whole numbers
-      are classes, other numbers a quantity. The delimiter, the encoding, decimal commas, money, per cent and dates are
-      found out. The training rows decide how columns become numbers: numbers as they are, gaps filled with the median
-      and marked, dates by their parts, texts one input per category, or by their letters where there are more than a
-      hundred. Columns that only tell rows apart (an index, identifiers) are left out. `Split.notes` says what was done
-      to each, `Split.inputs` does the same to new rows.
-    - NPZ, ``.pt``: arrays ``x`` and ``y`` (``target`` may name another), or ``train_x``, ``train_y``, ``test_x``, ...;
-      whole numbers, text and one-hot rows are classes, floating-point numbers quantities.
+    - CSV, TSV (also compressed), Parquet, Feather, Excel, JSON lines: ``target`` names the column to predict; text or
+      a few whole numbers are classes, other numbers a quantity. The delimiter, the encoding, decimal commas, money, per
+      cent and dates are found out. The training rows decide how columns become numbers: numbers as they are, gaps
+      filled with the median and marked, dates by their parts, texts one input per category, or by their letters where
+      there are more than a hundred. Columns that only tell rows apart (an index, identifiers) are left out.
+      `Split.notes` says what was done to each, `Split.inputs` does the same to new rows.
+    - NPZ, ``.pt``, safetensors: arrays ``x`` and ``y`` (``target`` may name another), or ``train_x``, ``train_y``,
+      ``test_x``, ...; whole numbers, text and one-hot rows are classes, floating-point numbers quantities.
     - NPY: inputs; ``target`` names the NPY file of the targets.
     - A folder of images with one sub-folder per class, at the top or below ``train`` and ``test``. Cameras' rotations
       are applied, transparency shows white, 16-bit and floating-point images become bytes.

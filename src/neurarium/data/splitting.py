@@ -66,9 +66,12 @@ def split_rows(
     for label, rows in enumerate(groups):
         sizes = split_sizes(len(rows), fractions)
         if sizes is None:
-            what = f"class {classes[label]!r} of {name}" if classes else name
             needed = sum(fraction > 0 for fraction in fractions)
-            raise DataError(f"{what} has {len(rows)} row(s), too few for a split that needs at least {needed}")
+            what, help_ = name, ""
+            if classes:
+                called = classes[label] if len(classes[label]) <= 40 else classes[label][:40] + "..."
+                what, help_ = f"class {called!r} of {name}", "; merge it with another or leave it out"
+            raise DataError(f"{what} has {len(rows)} row(s), too few for a split that needs at least {needed}{help_}")
         shuffled = rows[torch.randperm(len(rows), generator=generator)]
         for part, chosen in zip(parts, shuffled.split(sizes)):
             part.append(chosen)

@@ -35,7 +35,7 @@ def read_sound(content: bytes, what: str) -> tuple[Float[Tensor, " samples"], in
     if content.startswith(b"RIFF") and len(content) < told < 2**32 - 1:  # a stream's length may be unknown: all ones
         raise DataError(f"{what} holds {len(content):,} of its {told:,} bytes; is it cut off?")
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(_Bytes(content)) as file:
             check_size(4 * file.frames * file.channels, what)
             samples = file.read(dtype="float32", always_2d=True)
             rate = file.samplerate
@@ -50,3 +50,13 @@ def read_sound(content: bytes, what: str) -> tuple[Float[Tensor, " samples"], in
         raise DataError(f"{what} holds a sample that is not finite")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
     return torch.from_numpy(np.ascontiguousarray(mono)), rate
+
+
+class _Bytes(io.BytesIO):
+    """Bytes in which a damaged file may seek anywhere."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return super().seek(0)

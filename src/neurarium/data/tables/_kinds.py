@@ -23,6 +23,7 @@ _NUMBER = re.compile(
     r"(?P<digits>\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?P<power>[eE][-+]?\d+)?"
     rf"\s*(?P<unit>{_MONEY}|%|‰|°?[A-Za-zµ]{{1,8}})?\s*(?(bracket)\))"
 )
+_DURATION = re.compile(r"(?:(-?\d+) days?,? ?)?\+?(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?")
 _DIGITS = {
     ".": re.compile(r"(\d{1,3}(?:([,'’ \u00a0\u202f])\d{3})(?:\2\d{3})*|\d*)(?:\.(\d*))?"),
     ",": re.compile(r"(\d{1,3}(?:([.'’ \u00a0\u202f])\d{3})(?:\2\d{3})*|\d*)(?:,(\d*))?"),
@@ -109,7 +110,7 @@ Kind = Number | Date | Text
 def trimmed(column: pd.Series) -> pd.Series:
     """Text without blanks around it, gaps where nothing is left; truth values and numbers become text."""
     if column.dtype != "str":
-        column = column.map(lambda value: value if pd.isna(value) else str(value)).astype("str")
+        column = column.mask(column.isna(), None).map(str, na_action="ignore").astype("str")
     column = column.str.strip()
     return column.mask(column.isin(GAPS))
 
@@ -181,6 +182,9 @@ def parse_number(text: str, decimal: str) -> tuple[float | None, str]:
     text = text.strip()
     if text.lower() in PLACEHOLDERS or text in GAPS or re.fullmatch(rf"({_MONEY})\s*[-–—]", text):
         return np.nan, ""
+    if lasts := _DURATION.fullmatch(text):  # 0 days 00:38:53, 1:30
+        parts = (float(part or 0) * size for part, size in zip(lasts.groups(), (86_400, 3600, 60, 1)))
+        return sum(parts), "seconds"
     found = _NUMBER.fullmatch(text)
     if found is None:
         return (float(text), "") if re.fullmatch(r"[-+]?inf(inity)?", text.lower()) else (None, "")

@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 import pyarrow
 import pyarrow.csv
+import pyarrow.feather
+import pyarrow.json
 import pyarrow.parquet
 
 from neurarium.data.archives import BROKEN, check_size, open_zip, reason, zip_member
@@ -55,14 +57,16 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """A CSV, TSV, Parquet or Excel file; a CSV or TSV may be compressed (.gz, .bz2, .xz, .zip).
+    """A CSV, TSV, Parquet, Feather, Excel or JSON-lines file; a CSV or TSV may be compressed (.gz, .bz2, .xz, .zip).
 
     Raises:
         DataError: it is unreadable, ragged or empty, or a column has no name or the name of another.
     """
     match path.suffix.lower():
-        case ".parquet":
-            table = read_parquet(path)
+        case ".parquet" | ".feather":
+            table = read_arrow(path)
+        case ".jsonl" | ".ndjson":
+            table = read_json_lines(path)
         case ".xlsx":
             table = read_excel(path)
         case _:
@@ -189,20 +193,40 @@ def check_header(header: Sequence[str], path: Path) -> None:
         raise DataError(f"{path} has no header: its first line, {','.join(header)[:60]!r}, should name the columns")
 
 
-def read_parquet(path: Path) -> Table:
-    """A Parquet file whose uncompressed size has been checked; its metadata name the index that pandas wrote."""
+def read_arrow(path: Path) -> Table:
+    """A Parquet or Feather file whose uncompressed size has been checked; its metadata name pandas' index."""
+    kind = "Parquet" if path.suffix.lower() == ".parquet" else "Feather"
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            groups = range(file.metadata.num_row_groups)
-            check_size(sum(file.metadata.row_group(group).total_byte_size for group in groups), str(path))
-            table = file.read(use_threads=False)
+        table = read_parquet(path) if kind == "Parquet" else pyarrow.feather.read_table(path, use_threads=False)
     except DataError:
         raise
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({reason(error)})") from None
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is not a readable {kind} file ({reason(error)})") from None
     names = [str(name).strip() for name in table.column_names]
     index = {name: "pandas' index, by the file's metadata" for name in pandas_index(table.schema) if name in names}
     return Table(to_frame(table, names, path), path.name, index)
+
+
+def read_parquet(path: Path) -> pyarrow.Table:
+    """A Parquet file, if it fits into memory."""
+    with pyarrow.parquet.ParquetFile(path) as file:
+        groups = range(file.metadata.num_row_groups)
+        check_size(sum(file.metadata.row_group(group).total_byte_size for group in groups), str(path))
+        return file.read(use_threads=False)
+
+
+def read_json_lines(path: Path) -> Table:
+    """One JSON object a line; the names in them are the columns."""
+    check_size(8 * path.stat().st_size, str(path))
+    try:
+        content = path.read_bytes()
+        table = pyarrow.json.read_json(
+            pyarrow.BufferReader(content),
+            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=min(len(content) + 1, 2**31 - 1)),
+        )
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable file of JSON lines ({reason(error)})") from None
+    return Table(to_frame(table, [name.strip() for name in table.column_names], path), path.name)
 
 
 def pandas_index(schema: pyarrow.Schema) -> list[str]:
@@ -272,7 +296,8 @@ def to_series(column: pyarrow.ChunkedArray) -> pd.Series:
         return column.cast(pyarrow.int8()).to_pandas().astype("float64")
     elif types.is_timestamp(kind) and kind.tz is not None:
         column = column.cast(pyarrow.timestamp(kind.unit))  # the same instants, in UTC
-    return column.to_pandas(date_as_object=False)
+    values = column.to_pandas(date_as_object=False)
+    return values.dt.to_timestamp() if isinstance(values.dtype, pd.PeriodDtype) else values
 
 
 def tidy(table: Table, path: Path) -> Table:
