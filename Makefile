@@ -18,8 +18,8 @@ setup: .venv/ready  ## make .venv with everything that demo, tests and lint need
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,distributed]"
 	@touch $@
 
-demo: setup  ## the main job: re-test elastic weight consolidation on real MNIST, and write the report
-	$(BIN)/neurarium run ewc
+demo: setup  ## the main job: re-test elastic weight consolidation on real MNIST (its games wait for `make results`), and write the site
+	$(BIN)/neurarium run ewc --arm sgd,l2,ewc,joint,overlap-8,overlap-26,noise
 	$(BIN)/neurarium report
 
 test: setup  ## the whole test suite on two cores
@@ -31,10 +31,10 @@ lint: setup  ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## every benchmark, ours beside the peer
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: setup  ## every benchmark, ours beside its peer (installed where it can be had); writes docs/benchmarks.md
+	$(BIN)/python scripts/bench.py --peers
 
-site: setup  ## write the static report
+site: setup  ## write the static site
 	$(BIN)/neurarium report site
 
 results: setup  ## run every study at the default scale and save its verdicts

@@ -387,6 +387,13 @@ def test_two_claims_in_the_same_words_keep_their_own_intervals(tmp_path):
     assert ">−0.7</text>" in text
 
 
+def test_a_claim_shows_the_papers_number_and_a_run_of_ones_own(tmp_path):
+    row = ClaimRow("c", "s", "p > 0", "reproduced", 0.3, 0.2, 0.4, 0.1, ">", 3, "98 % & more", "undecided, 0.1")
+    text = build_site([page(claims=[row])], tmp_path, version="1").with_name("first.html").read_text(encoding="utf-8")
+    assert "98 % &amp; more" in text
+    assert "your run: undecided, 0.1" in text
+
+
 def test_two_pages_of_one_name_are_refused(tmp_path):
     with pytest.raises(RequestError, match="same slug"):
         build_site([page(), page()], tmp_path / "site", version="1")

@@ -126,7 +126,8 @@ def run(
         entries = stale_entries()
     else:
         entries = list(registry.entries().values()) if all_ else [registry.find(name) for name in studies or ()]
-    request = Request(scale, seeds, tuple(arm or ()), parse_settings(set_ or []), fresh, device, threads, keep)
+    arms = tuple(name for words in arm or () for name in words.split(","))
+    request = Request(scale, seeds, arms, parse_settings(set_ or []), fresh, device, threads, keep)
     findings = run_studies(entries, request, jobs, ray, quiet=as_json, keep=keeper)
     if as_json:
         from neurarium.lab.archive import summary

@@ -21,7 +21,7 @@ StudyName = Annotated[str, typer.Argument(help="A slug (see `neurarium list`) or
 StudyNames = Annotated[list[str] | None, typer.Argument(help="Slugs (see `neurarium list`) or paths of study files.")]
 Everything = Annotated[bool, typer.Option("--all", help="Run every study of the house.")]
 ScaleName = Annotated[str, typer.Option(help="smoke (seconds, no verdict), small (a real test) or paper.")]
-Arms = Annotated[list[str] | None, typer.Option(help="Only this arm (may be repeated).")]
+Arms = Annotated[list[str] | None, typer.Option(help="Only these arms: names with commas between them, or repeated.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting in every arm.")]
 Stale = Annotated[bool, typer.Option("--stale", help="Run the studies whose saved result is of earlier code.")]
 Save = Annotated[bool, typer.Option("--save", help="In a checkout: write results/<slug>.json and the tables of it.")]

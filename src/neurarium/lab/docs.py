@@ -47,10 +47,10 @@ def example_text(slug: str) -> str:
 
 
 def guides() -> dict[str, str]:
-    """Name -> Markdown of every guide, and of the instructions for adding a paper where they are at hand."""
-    order = ("run", "components", "data", "compare", "compared", "report")
+    """Name -> Markdown of every guide, of the benchmarks, and of the instructions for adding a paper."""
+    order = ("run", "components", "data", "compare", "compared", "report", "benchmarks")
     found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(written("docs", "guides").glob("*.md"))}
-    contributing = written("CONTRIBUTING.md")
-    if contributing.is_file():
-        found["contributing"] = contributing.read_text(encoding="utf-8")
+    for name, path in (("benchmarks", written("docs", "benchmarks.md")), ("contributing", written("CONTRIBUTING.md"))):
+        if path.is_file():
+            found[name] = path.read_text(encoding="utf-8")
     return {name: found[name] for name in [*(n for n in order if n in found), *(n for n in found if n not in order)]}

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import neurarium
 from neurarium.lab.archive import checkout, load_finding
+from neurarium.lab.claims import Verdict
 from neurarium.lab.docs import example_text, guides, paper_text
 from neurarium.lab.finding import Finding, Judged, finding_of, unrun
 from neurarium.lab.fingerprint import PACKAGE, closure, fingerprint
 from neurarium.lab.reference import rooms
 from neurarium.lab.registry import Entry, entries
 from neurarium.lab.site import ArmRow, ClaimRow, PaperPage, build_site
+from neurarium.lab.site.text import number
 from neurarium.lab.store import Row, Store
 from neurarium.lab.trial import Outcome, plain
 
@@ -34,25 +36,25 @@ def write_whole_site(store_path: Path, folder: Path) -> Path:
 
 
 def all_pages(store_path: Path) -> list[PaperPage]:
-    """A page for every study: of the run in the store, else of the saved result, else with its claims alone."""
+    """A page for every study: of the whole run in the store, else of the saved result, else with its claims alone.
+
+    A run of some arms only does not take the place of a saved result; its verdicts are shown beside those.
+    """
     store = Store(store_path) if store_path.exists() else None
     try:
-        return [paper_page(latest_finding(store, entry)) for entry in entries().values()]
+        pages = []
+        for entry in entries().values():
+            mine = stored_finding(store, entry) if store is not None else None
+            kept = load_finding(entry.slug)
+            if mine is not None and (kept is None or set(mine.arms) >= set(kept.arms)):
+                pages.append(paper_page(mine))
+            else:
+                known = kept or unrun(entry, entry.load(), fingerprint([entry.path]))
+                pages.append(paper_page(known, beside=mine))
+        return pages
     finally:
         if store is not None:
             store.close()
-
-
-def latest_finding(store: Store | None, entry: Entry) -> Finding:
-    """What is known of a study: the run in the store where it is whole, else the saved result, else nothing but claims.
-
-    A run of some arms only, or of too few seeds to judge, does not take the place of a saved result.
-    """
-    mine = stored_finding(store, entry) if store is not None else None
-    kept = load_finding(entry.slug)
-    if mine is not None and (kept is None or (set(mine.arms) >= set(kept.arms) and None not in mine.verdicts)):
-        return mine
-    return kept or unrun(entry, entry.load(), fingerprint([entry.path]))
 
 
 def stored_finding(store: Store, entry: Entry) -> Finding | None:
@@ -87,8 +89,9 @@ def _finding(entry: Entry, scale: str, rows: list[Row]) -> Finding | None:
     )  # fmt: skip
 
 
-def paper_page(finding: Finding) -> PaperPage:
-    """The page of a finding, wherever it comes from."""
+def paper_page(finding: Finding, beside: Finding | None = None) -> PaperPage:
+    """The page of a finding, wherever it comes from; the verdicts of another one of the same study beside its own."""
+    others = {claim.text: claim for claim in beside.claims} if beside is not None else {}
     entry, paper = finding.entry, finding.paper
     text = paper_text(entry.slug) if entry.room else None
     first, _, rest = (entry.docstring() if entry.path.is_file() else "").partition("\n\n")
@@ -101,7 +104,7 @@ def paper_page(finding: Finding) -> PaperPage:
         room=entry.room,
         summary=" ".join(first.split()),
         description=rest.strip(),
-        claims=[_claim(claim) for claim in finding.claims],
+        claims=[_claim(claim, others.get(claim.text)) for claim in finding.claims],
         arms=[
             ArmRow(
                 arm, found.settings, {name: (ci.mean, ci.low, ci.high, ci.n) for name, ci in found.metrics.items()},
@@ -134,12 +137,17 @@ def _machine(finding: Finding) -> dict[str, str]:
     return {"device": finding.device, "threads": str(finding.threads), **finding.environment, "date": finding.date}
 
 
-def _claim(claim: Judged) -> ClaimRow:
-    words = (claim.text, claim.source, claim.predicate)
-    if claim.verdict is None:
+def _claim(claim: Judged, other: Judged | None) -> ClaimRow:
+    words, v = (claim.text, claim.source, claim.predicate), claim.verdict
+    if v is None:
         return ClaimRow(*words, None, None, None, None, None, ">", 0, claim.published)
-    v = claim.verdict
-    return ClaimRow(*words, v.outcome, v.estimate, v.low, v.high, v.margin, v.relation, v.n, claim.published)
+    here = _told(other.verdict) if other is not None and other.verdict is not None else ""
+    return ClaimRow(*words, v.outcome, v.estimate, v.low, v.high, v.margin, v.relation, v.n, claim.published, here)
+
+
+def _told(verdict: Verdict) -> str:
+    ends = f"{number(verdict.low)} to {number(verdict.high)}"
+    return f"{verdict.outcome}, {number(verdict.estimate)} ({ends}, {verdict.n} seed{'' if verdict.n == 1 else 's'})"
 
 
 def components(entry: Entry) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ Spread = tuple[float | None, float | None, float | None, int]
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A claim with its verdict; None where it was not judged."""
+    """A claim with its verdict (None where it was not judged), the paper's own number, and what a run of yours says."""
 
     text: str
     source: str
@@ -27,6 +27,7 @@ class ClaimRow:
     relation: str
     n: int
     published: str = ""
+    here: str = ""
 
 
 @dataclass(frozen=True)
