@@ -6,9 +6,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
 
-jaxtyping.install_import_hook(
-    [f"neurarium.{room}" for room in ("layers", "models", "objectives", "probes", "speech")], "beartype.beartype"
-)
+ROOMS = (
+    "layers", "objectives", "data", "training", "models", "learning", "probes", "theory", "speech", "search",
+    "compression", "continual",
+)  # fmt: skip
+jaxtyping.install_import_hook([f"neurarium.{room}" for room in ROOMS], "beartype.beartype")
 
 import pytest
 import torch

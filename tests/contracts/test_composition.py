@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.ranks import run_ranks
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -10,7 +11,6 @@ from neurarium.learning import GradientNoise, LearningRule, LinearNowcast, Nowca
 from neurarium.testing import public
 from neurarium.testing.contract import blobs, same, seeded
 from neurarium.training import fit
-from ranks import run_ranks
 
 RULES = public("learning", LearningRule)
 every_rule = pytest.mark.parametrize("rule_class", RULES.values(), ids=list(RULES))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ Penalty = Callable[[], Tensor]
 """``penalty() -> scalar`` whose gradient is added to the rule's (``EWC.penalty`` is one)."""
 
 
+@runtime_checkable
 class Rule(Protocol):
     """What the loop needs of a learning rule."""
 

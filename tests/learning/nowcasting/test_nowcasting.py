@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.ranks import run_ranks
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -11,7 +12,6 @@ from neurarium.learning import Backprop, GradientNoise, LinearNowcast, Nowcaster
 from neurarium.models import CausalTransformer, NiNo, WeightNowcast
 from neurarium.testing.contract import blobs
 from neurarium.training import fit
-from ranks import run_ranks
 
 
 class Fixed:

@@ -7,7 +7,7 @@ arrays this small is a third of torch's.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Problems(Protocol):
         """Values [problems] and gradients [problems, parameters] at parameters [problems, parameters]."""
         ...
 
-    def select(self, index: NDArray[np.intp]) -> Self:
+    def select(self, index: NDArray[np.intp]) -> Problems:
         """Only the problems at ``index``."""
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, _GradientBoostedNetwork)
         random_state: seed or `numpy.random.RandomState` for subsamples and initial weights.
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> GradientBoostedNetworkClassifier:
         """Train on all rows at once."""
         rows, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -110,7 +110,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, _GradientBoostedNetwork):
     Arguments and ``head_`` are those of `GradientBoostedNetworkClassifier`.
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> GradientBoostedNetworkRegressor:
         """Train on all rows at once; ``y`` is [rows] or [rows, outputs]."""
         rows, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         targets = np.asarray(y, dtype=np.float64)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -155,7 +154,7 @@ class SmallNets:
     activation: nn.Module
     weight_decay: float
 
-    def select(self, index: NDArray[np.intp]) -> Self:
+    def select(self, index: NDArray[np.intp]) -> SmallNets:
         """Only the runs at ``index``."""
         return type(self)(self.x[index], self.targets[index], self.units, self.activation, self.weight_decay)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neurarium.data import TrajectoryDataset, future_error
 
 
+@runtime_checkable
 class TrainableForecast(Protocol):
     """A forecaster with the structure of one model."""
 
@@ -18,6 +19,7 @@ class TrainableForecast(Protocol):
         """Scaled future states [slices, parameters, horizon], differentiable."""
 
 
+@runtime_checkable
 class TrainableForecaster(Protocol):
     """What is trained: `NiNo` and `WeightNowcast` are."""
 

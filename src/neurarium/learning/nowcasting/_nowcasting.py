@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class Forecast(Protocol):
     """What a predictor gives for one model."""
 
@@ -26,6 +27,7 @@ class Forecast(Protocol):
         """The flat parameter vector ``k`` snapshots after the last state."""
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """`NiNo`, `WeightNowcast`, `LinearNowcast`, or your own."""
 
