@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+Labels = Tensor | np.ndarray | Iterable[Any]
+"""Class labels as people have them; see `plain_labels`."""
 _DATES = (datetime.datetime, datetime.date, datetime.time)  # a datetime is a date: it comes first
 
 
-def plain_labels(labels: Tensor | np.ndarray | Iterable[Any]) -> list[Hashable]:
+def plain_labels(labels: Labels) -> list[Hashable]:
     """Labels as Python values: those of tensors and NumPy are equal to them, and have another type.
 
     Args:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
 
-def compression_reward(compression: float) -> float:
+from torch import Tensor
+
+Number = TypeVar("Number", float, Tensor)
+
+
+def compression_reward(compression: Number) -> Number:
     """R_c = C (2 - C): concave, so that the first savings count most; 0 at no compression and 1 at full.
 
     Args:

@@ -340,6 +340,7 @@ def sequences(count):
     return (start + step * torch.arange(24)) % 12
 
 
+@pytest.mark.untyped
 def test_self_speculative_decoding_is_greedy_decoding_token_for_token():
     net = language_model()
     drafted = accepted = passes = 0

@@ -236,6 +236,7 @@ def test_task_gains_are_switched_and_not_anchored():
         EWC(mlp(), infer_task=lambda x: 0).predict(torch.randn(2, 6))
 
 
+@pytest.mark.untyped
 def test_arguments_are_checked():
     model = mlp()
     with pytest.raises(ValueError, match="end_task needs at least one batch of task data"):

@@ -320,6 +320,7 @@ def test_errors_name_what_is_wrong(call: Callable[[], Any], message: str) -> Non
         call()
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize("kind", [GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor])
 def test_scikit_learn_contract(kind: type[Any]) -> None:
     for estimator, check in estimator_checks_generator(kind(units=12, units_per_step=4, max_iter=50, random_state=0)):

@@ -272,6 +272,7 @@ def test_a_bypassed_cut_is_refused_by_name_and_a_detached_skip_is_not():
     DirectFeedbackAlignment(Skip(True), cross_entropy).assign_credit(x, y)
 
 
+@pytest.mark.untyped
 def test_what_cannot_be_cut_is_refused():
     x, y = batch(dtype=torch.float32)
     with pytest.raises(ValueError, match="no block below the place of the error"):

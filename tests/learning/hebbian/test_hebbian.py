@@ -134,6 +134,7 @@ def test_flat_patches_teach_nothing_however_bright():
     assert torch.allclose(SoftHebbian(conv).update(5 * x + 300), SoftHebbian(conv).update(x), atol=1e-4)
 
 
+@pytest.mark.untyped
 def test_refusals():
     with pytest.raises(TypeError, match="Linear or a convolution, not ReLU"):
         SoftHebbian(nn.ReLU())

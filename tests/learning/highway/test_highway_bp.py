@@ -427,6 +427,7 @@ def test_arguments_are_checked(options, sentence):
         HighwayBackprop(chain("identity"), F.cross_entropy, **options)
 
 
+@pytest.mark.untyped
 def test_packed_sequences_and_projections_are_refused():
     x = nn.utils.rnn.pack_sequence([torch.randn(3, 4)])
     with pytest.raises(ValueError, match="padded"):

@@ -127,6 +127,7 @@ def test_both_predictions_learn_digits():
         assert float((rule(x[1300:]).argmax(1) == y[1300:]).double().mean()) > 0.8, prediction
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [({"prediction": "sum"}, "prediction must be"), ({"num_classes": 1}, "at least 2 classes")],

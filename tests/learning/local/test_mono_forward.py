@@ -343,6 +343,7 @@ def test_a_frozen_block_stays():
     assert {"model.2.weight", "model.4.weight", "projections.0"} <= set(found)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -344,6 +344,7 @@ def test_own_blocks_and_the_papers_convolutional_one():
         assert rule.eval()(x).shape == (8, 4)
 
 
+@pytest.mark.untyped
 def test_class_prototypes_are_the_most_central_examples():
     torch.manual_seed(0)
     x, y = torch.randn(300, 2, 3), torch.randint(4, (300,))
@@ -357,6 +358,7 @@ def test_class_prototypes_are_the_most_central_examples():
         class_prototypes([[1.0]], y)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -143,6 +143,7 @@ def test_a_removed_handle_ends_the_noise():
     GradientNoise().attach(optimizer)
 
 
+@pytest.mark.untyped
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="must not be negative"):
         GradientNoise(eta=-1.0)

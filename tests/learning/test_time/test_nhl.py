@@ -243,6 +243,7 @@ def test_a_batch_with_holes_is_named_and_skipped():
     assert same(state(huge.model), state(cnn()))
 
 
+@pytest.mark.untyped
 def test_refusals():
     x = shifted()[0]
     with pytest.raises(TypeError, match="no labels"):

@@ -119,6 +119,7 @@ def test_phase_diagram():
     assert phases.tolist() == [[2, 1], [0, 0]]
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -84,6 +84,7 @@ def test_the_teacher_itself_has_no_error():
     assert order_parameter_dynamics(solved, [3], rule="afa", dt=0.1).error[0] == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.untyped
 def test_refusals():
     start = TeacherStudent.draw(20, (0.5, -0.4))
     with pytest.raises(ValueError, match="rule must be"):

@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neurarium.continual._labels import loaded_labels, plain_labels, stored_labels
+from neurarium.continual._labels import Labels, loaded_labels, plain_labels, stored_labels
 from neurarium.continual._strategy import Strategy
 from neurarium.layers._exact_buffers import ExactBuffers
 from neurarium.models import FrozenEncoder
 
 METRICS = ("euclidean", "cosine", "normalized-mean")
-Labels = Tensor | Sequence[Hashable]
 
 
 class NearestMeanClassifier(ExactBuffers, Strategy):

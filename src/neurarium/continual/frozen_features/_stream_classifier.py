@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.continual._labels import loaded_labels, plain_labels, stored_labels
+from neurarium.continual._labels import Labels, loaded_labels, plain_labels, stored_labels
 from neurarium.continual._settings import check_settings, settings
 from neurarium.continual._strategy import Strategy
 from neurarium.continual.frozen_features._dee import DifferentiableEnsemble
@@ -54,7 +54,7 @@ class StreamClassifier:
 
     # Learning
 
-    def partial_fit(self, items: Any, labels: Sequence[Hashable]) -> StreamClassifier:
+    def partial_fit(self, items: Any, labels: Labels) -> StreamClassifier:
         """Learn a batch, once; labels that are new open classes.
 
         Args:
@@ -68,9 +68,9 @@ class StreamClassifier:
         """
         encoder = self._having_seen(items)
         z = self._features(items, encoder)
-        if len(labels) != len(z):
-            raise ValueError(f"there are {len(z)} items but {len(labels)} labels")
         plain = plain_labels(labels)
+        if len(plain) != len(z):
+            raise ValueError(f"there are {len(z)} items but {len(plain)} labels")
         known = {_spelled(label): label for label in self.labels}
         for label in plain:
             kind = type(known.setdefault(_spelled(label), label))

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from neurarium.learning.hebbian._many_body import ManyBody
+
+@runtime_checkable
+class Coupling(Protocol):
+    """What the dynamics needs of an energy: fields of a block of spins, from sums that are kept up to date."""
+
+    num_neurons: int
+
+    def sums(self, spins: Tensor) -> list[Tensor]:
+        """What is kept of a state ``[replicas, neurons]``."""
+
+    def at(self, index: Tensor) -> Any:
+        """A block of neurons, for `field` and `shift`."""
+
+    def field(self, sums: Any, spins: Tensor, block: Any) -> Tensor:
+        """The local fields of a block."""
+
+    def shift(self, sums: list[Tensor], change: Tensor, block: Any) -> None:
+        """Bring the sums up to date after a change of the block's spins."""
 
 
 @torch.no_grad()
 def glauber(
-    coupling: ManyBody,
+    coupling: Coupling,
     state: Tensor,
     temperature: float | Sequence[float],
     sweeps: int,

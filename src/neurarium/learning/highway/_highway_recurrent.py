@@ -148,14 +148,14 @@ class _Recurrence(torch.autograd.Function):
         return output, None if last is None else last[0]
 
     @staticmethod
-    def backward(ctx: Any, to_output: Tensor, to_last: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, to_output: Tensor, to_last: Tensor | None) -> tuple[Tensor | None, ...]:
         x, h, c, w_ih, w_hh, b_ih, b_hh, output = ctx.saved_tensors
         before = torch.cat([h.unsqueeze(0), output[:-1]])
         inputs = F.linear(x, w_ih, b_ih)
         steps: Any
         if c is None:
             steps, arriving = _GruSteps(inputs, before, w_hh, b_hh), to_output
-        else:
+        elif to_last is not None:
             steps = _LstmSteps(inputs, before, c, w_hh, b_hh)
             to_memory = torch.cat([torch.zeros_like(to_output[1:]), to_last.unsqueeze(0)])
             arriving = torch.cat([to_memory, to_output], -1)

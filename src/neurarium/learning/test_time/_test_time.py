@@ -87,7 +87,7 @@ class TestTimeAdaptation(nn.Module):
         self.optimizer = make(self.trained) if self.trained else None
         self._fresh: dict[str, Any] = copy.deepcopy(self.optimizer.state_dict()) if self.optimizer else {}
 
-    def adapt(self, x: Float[Tensor, "batch ..."], *labels: Any, domain: Any = None) -> Float[Tensor, "batch classes"]:
+    def adapt(self, x: Float[Tensor, "batch ..."], *labels: Any, domain: Any = None) -> Float[Tensor, "batch ..."]:
         """Adapt to a batch, then predict it. A batch with values that are not finite is predicted only, with a warning.
 
         Args:

@@ -19,8 +19,8 @@ from numpy import ndarray
 from neurarium.theory.teacher_student._gaussian_averages import mean_ddgg, mean_dfg, mean_gg
 
 RULES = ("backprop", "dfa", "afa")
-Vector = Float[ndarray, " n"]
-Matrix = Float[ndarray, "n m"]
+Vector = Float[ndarray, " _"]
+Matrix = Float[ndarray, "_ _"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class TeacherStudent:
         direct: D [K] of direct feedback alignment; w F / N where it is empty.
     """
 
-    student: Matrix
-    readout: Vector
-    teacher: Matrix
-    teacher_readout: Vector
-    feedback: Vector
+    student: Float[ndarray, "units inputs"]
+    readout: Float[ndarray, " units"]
+    teacher: Float[ndarray, "teachers inputs"]
+    teacher_readout: Float[ndarray, " teachers"]
+    feedback: Float[ndarray, " inputs"]
     direct: tuple[float, ...] = ()
 
     @classmethod
