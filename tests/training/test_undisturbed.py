@@ -29,7 +29,7 @@ def network():
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
 
 
-@pytest.mark.parametrize("device", ["cpu", "second"])
+@pytest.mark.parametrize("device", ["cpu", "second_device"])
 def test_nothing_but_parameters_is_changed(device):
     second_device.register()
     model, x, y = network().to(device), X.to(device), Y.to(device)

@@ -1,6 +1,6 @@
 """A second device made of CPU memory, so that a machine without a GPU finds tensors that were left on the wrong one.
 
-After ``register()`` torch knows the device ``"second"``: ``model.to("second")``, ``torch.randn(3, device="second")``.
+After ``register()`` torch knows a device called `NAME`: ``model.to(NAME)``, ``torch.randn(3, device=NAME)``.
 The CPU computes its tensors, but an operation that mixes them with the CPU's own is refused as CUDA would refuse it, a
 generator of the CPU's does not draw for it, ``.numpy()`` asks for ``.cpu()``, and its random state is its own. It
 stands on torch's Python backend (``PrivateUse1``), of which a process can have one.
@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from neurarium.testing._fused_cells import gru_cell, gru_cell_backward, lstm_cell, lstm_cell_backward
 
-NAME = "second"
+NAME = "second_device"  # torch gives tensors and modules attributes of this name: one that no network uses
 _INDEXING = ("aten::index", "aten::_unsafe_index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 _SYNCHRONISING = (
     "aten::_local_scalar_dense",

@@ -7,6 +7,8 @@ from ._distributed import broadcast_state as broadcast_state
 from ._graph import graph_operations as graph_operations
 from ._graph import graph_parameters as graph_parameters
 from ._graph import walk_graph as walk_graph
+from ._lone_rows import JoinedBatches as JoinedBatches
+from ._lone_rows import shuffled_rows as shuffled_rows
 from ._loop import accuracy as accuracy
 from ._loop import evaluate as evaluate
 from ._loop import fit as fit

@@ -261,7 +261,7 @@ def test_precision_by_hand():
     logits = torch.tensor([[2.0, 0, 1, 9, 9], [1, 1, 3, 9, 9], [3, 2, 2, 9, 9]])
     y = torch.tensor([0, 1, 2])
     # wren is second of (3, 2, 1): 1/2; finch second of (2, 1, 0): 1/2; all are birds: 1
-    assert vertical_precision(logits, y, TREE) == {"birds": pytest.approx(2 / 3), "cars": 0.0}
+    assert vertical_precision(logits, y, TREE) == {"birds": pytest.approx(2 / 3)}  # of cars there is no example
     # without the finch, two examples: wren second of (3, 2): 1/2; bird 1; nothing is said of finches
     assert vertical_precision(logits[[0, 2]], y[[0, 2]], TREE)["birds"] == pytest.approx(3 / 4)
     # each class ranks examples by its own logits, whatever those of other classes are
@@ -318,3 +318,11 @@ def test_misuse_is_explained():
         StructuredHead(4, (2,), (3, 3), "sc-fc")
     with pytest.raises(ValueError, match="shared must be 0"):
         StructuredHead(4, (2,), (3, 3), shared=2)
+
+
+def test_a_vertical_without_examples_is_left_out_not_nought():
+    tree = LabelTree({"a": ["x", "y"], "b": ["z"]})
+    found = vertical_precision(
+        torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]]), torch.tensor([0, 1], dtype=torch.int32), tree
+    )
+    assert found == {"a": 1.0}

@@ -349,3 +349,33 @@ def test_the_ladder_uses_its_shares_and_names_the_smallest():
         mamba_ladder(1e5, (0.01,))
     with pytest.raises(ValueError, match="multiple of patch, unlike 28 and 5"):
         MambaClassifier(28, 5)
+
+
+def test_what_a_perfect_group_misses_is_nothing_and_never_less():
+    method = ProgressiveDistillation()
+    teacher = 20 * torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
+    y = teacher.argmax(1)
+    for group in (teacher, teacher + 1e-4 * torch.randn(200, 10, generator=torch.Generator().manual_seed(1))):
+        weights = method._weights(group, teacher, y, False)
+        assert bool((weights >= 0).all())
+        assert float(weights.mean()) == pytest.approx(1, rel=1e-4)
+        assert bool((method.losses(group, teacher, y) >= 0).all())
+
+
+def test_what_is_frozen_in_a_student_stays_frozen():
+    frozen = []
+
+    def student(share, example, classes, flops):
+        net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, classes))
+        net[0].requires_grad_(False)
+        frozen.append((net[0], net[0].weight.clone()))
+        return net
+
+    loader = [(torch.randn(40, 8), torch.arange(40) % 3)]
+    small = ProgressiveDistillation(student, shares=(0.5, 0.5), epochs=2, min_gain=-1.0).compress(
+        nn.Linear(8, 3), loader
+    )
+    for layer, before in frozen:
+        assert not layer.weight.requires_grad
+        assert torch.equal(layer.weight, before)
+    assert any(p.requires_grad for p in small.parameters())

@@ -382,3 +382,20 @@ def test_a_shallow_member_runs_its_blocks_and_the_shared_head():
     for layer in model.layers[:2]:
         hidden = layer(hidden, src_mask=mask, is_causal=True)
     torch.testing.assert_close(shallow(tokens), model.head(model.norm(hidden)))
+
+
+def test_statistics_of_members_go_where_the_network_goes():
+    net = SortedNet(normed(), X[:1], widths=(0.5, 1), per_step=0)
+    net.assign_credit(X, Y)
+    before = net.statistics[SubNetwork(0.5)]["1.running_mean"].clone()
+    net.double()
+    own = net.statistics[SubNetwork(0.5)]["1.running_mean"]
+    assert own.dtype == torch.float64
+    assert torch.equal(own, before.double())
+    net.assign_credit(X.double(), Y)
+    own = net.statistics[SubNetwork(0.5)]["1.running_mean"]
+    assert not torch.equal(own, before.double())
+    assert any(value is own for value in net.buffers())
+    copied = copy.deepcopy(net)
+    copied.assign_credit(X.double() + 1, Y)
+    assert torch.equal(net.statistics[SubNetwork(0.5)]["1.running_mean"], own)

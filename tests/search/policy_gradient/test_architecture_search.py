@@ -316,3 +316,39 @@ def test_students_that_are_not_smaller_are_degenerate():
         search.best()
     with pytest.raises(ValueError, match="no layer that can be removed"):
         LayerRemovalSearch(nn.Sequential(nn.Linear(4, 3)), torch.randn(1, 4), 0.8)
+
+
+def test_a_reward_of_nought_is_better_than_none():
+    search = LayerShrinkSearch(teacher(), X, 0.8)
+    told = []
+    while len(told) < 2:
+        candidate = search.ask()
+        if candidate.model is not None and candidate.accuracy is None:
+            search.tell(candidate, 0.0)
+            told.append(candidate)
+    told[0].reward = -0.5
+    assert told[1].reward == 0
+    assert search.best() is told[1]
+
+
+def test_candidates_that_look_alike_but_differ_are_trained_each():
+    class Skip(nn.Module):
+        """Which of two equal layers is used is not to be read from the module's text."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.BatchNorm1d(8), nn.BatchNorm1d(8)
+
+        def forward(self, x):
+            return torch.relu(self.first(x)) + self.last(x)
+
+    base = nn.Sequential(nn.Linear(4, 8), Skip(), nn.Linear(8, 3))
+    search = LayerRemovalSearch(base, torch.randn(2, 4), 0.9)
+    names = [layer.name for layer in search.layers]
+    found = []
+    for gone in ("1.first", "1.last"):
+        search.policy.sample = lambda *_, gone=gone: torch.tensor([int(name != gone) for name in names])
+        found.append(search.ask())
+        search.tell(found[-1], 0.5)
+    assert found[0].key != found[1].key
+    assert search.ask().accuracy == 0.5  # the same as the last one

@@ -230,3 +230,17 @@ def test_edit_distance_and_joining():
     energies = log_mel(tone, 8000)
     assert energies.shape == (101, 40)
     assert float(energies.mean(0).argmax()) == pytest.approx(19, abs=2)  # 1000 Hz is halfway on the mel scale to 4 kHz
+
+
+@pytest.mark.parametrize("viterbi", [0.0, 0.5, 1.0])
+def test_a_target_that_does_not_fit_is_left_out_or_refused_with_any_share_of_viterbi(viterbi):
+    log_probs = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0)).log_softmax(-1).requires_grad_()
+    targets, lengths = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0]]), (3, 3)
+    loss = FullSumLoss(viterbi=viterbi, zero_infinity=True, reduction="none")(log_probs, targets, lengths, (4, 2))
+    assert float(loss[0]) == 0
+    assert bool(loss.isfinite().all())
+    loss.sum().backward()
+    assert bool(log_probs.grad.isfinite().all())
+    assert not log_probs.grad[:, 0].any()
+    with pytest.raises(ValueError, match="utterance 0 needs at least 4 frames, it has 3"):
+        FullSumLoss(viterbi=viterbi)(log_probs, targets, lengths, (4, 2))

@@ -11,6 +11,7 @@ from torch import nn
 from neurarium.compression.architecture._n2n import N2N
 from neurarium.compression.distillation._student_training import Answers, judge
 from neurarium.search import ArchitectureSearch
+from neurarium.training import shuffled_rows
 
 
 def train_hopeful_students(
@@ -63,9 +64,7 @@ def train_hopeful_students(
             break
         for student in hopeful:
             student.train()
-        for rows in torch.randperm(len(answers.x)).to(answers.x.device).split(batch_size):
-            if len(rows) == 1 < len(answers.x):  # as in train_students
-                continue
+        for rows in shuffled_rows(len(answers.x), batch_size, answers.x.device):
             x, wanted = answers.x[rows], answers.logits[rows]
             optimizer.zero_grad()  # to None: Adam passes over the students that have stopped
             for student in hopeful:

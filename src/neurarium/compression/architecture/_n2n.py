@@ -151,7 +151,7 @@ class N2N(Compressor):
             except ValueError:
                 if search is self.searches[-1] and not (isinstance(search, LayerRemovalSearch) and self.iterations[1]):
                     raise
-        best = max(found, key=lambda candidate: candidate.reward or -1.0, default=None)
+        best = max(found, key=lambda candidate: candidate.score, default=None)
         return base if best is None or best.model is None else best.model
 
     def _answers(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from neurarium.data import LabelTree
+from neurarium.training import JoinedBatches
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class KnowledgeConcentration:
         student.train()
         for _ in range(epochs):
             batches = 0
-            for x, y in loader:
+            for x, y in JoinedBatches(loader):
                 optimizer.zero_grad()
                 self.loss(student(x), x, y).backward()
                 optimizer.step()
@@ -181,14 +182,19 @@ def vertical_precision(logits: Tensor, y: Tensor, label_tree: LabelTree) -> dict
         logits: [examples, classes].
         y: class indices [examples].
         label_tree: the classes; a class that contains another counts as present with it.
+
+    Returns:
+        By vertical; one of which there is no example is left out: nothing is known of it.
     """
     y, logits = y.cpu(), logits.detach().float().cpu()
     verticals, found = label_tree.vertical(y), {}
     for v, (name, part) in enumerate(zip(label_tree.names, label_tree.slices())):
         rows = verticals == v
+        if not bool(rows.any()):
+            continue
         score = logits[rows, part].numpy()
         truth = torch.zeros(score.shape).scatter_(1, label_tree.lines(y[rows])[0] - part.start, 1).numpy()
         present = [c for c in range(truth.shape[1]) if truth[:, c].any()]
         precisions = [float(average_precision_score(truth[:, c], score[:, c])) for c in present]
-        found[name] = sum(precisions) / max(1, len(precisions))
+        found[name] = sum(precisions) / len(precisions)
     return found

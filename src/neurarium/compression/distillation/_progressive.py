@@ -13,7 +13,7 @@ from neurarium.compression._compressor import Compressor
 from neurarium.compression.distillation._student import small_student
 from neurarium.compression.nested._anytime import AnytimeEnsemble, operations
 from neurarium.models import mamba_ladder
-from neurarium.training import evaluation
+from neurarium.training import evaluation, shuffled_rows
 
 StudentFactory = Callable[[float, Tensor, int, int], nn.Module]
 """``factory(share, example, num_classes, teacher_flops) -> student``; ``example`` is a batch of one."""
@@ -162,31 +162,36 @@ class ProgressiveDistillation(Compressor):
 
     def _divergence(self, logits: Tensor, teacher: Tensor) -> Tensor:
         wanted, found = (teacher / self.temperature).softmax(1), (logits / self.temperature).log_softmax(1)
-        return kl_div(found, wanted, reduction="none").sum(1)
+        return kl_div(found, wanted, reduction="none").sum(1).clamp_min(0)  # rounding can take a KL below 0
 
     def _weights(self, group: Tensor, teacher: Tensor, y: Tensor, equal: bool) -> Tensor:
         """What the group misses of each example, plus a tenth of the mean, with mean 1."""
         if equal:
             return torch.ones(len(group), device=group.device)
         missed = cross_entropy(group, y, reduction="none") if self.alpha == 1 else self._divergence(group, teacher)
-        missed = missed + 0.1 * missed.mean()
+        missed = missed + (0.1 * missed.mean()).clamp_min(torch.finfo(missed.dtype).tiny)  # nothing missed: equal
         return missed / missed.mean()
 
     def _train(
         self, trial: AnytimeEnsemble, x: Tensor, y: Tensor, teacher: Tensor, base: Tensor, weight: Tensor
     ) -> None:
-        """Adam on the last member; the others are frozen."""
+        """Adam on what the last member lets train; the others are frozen meanwhile."""
+        trained = [(p, p.requires_grad) for p in trial.parameters()]
         trial.members[:-1].requires_grad_(False)
         trial.eval()
-        trial.members[-1].train().requires_grad_(True)
-        optimizer = torch.optim.Adam(trial.members[-1].parameters(), self.learning_rate)
+        trial.members[-1].train()
+        own = [p for p in trial.members[-1].parameters() if p.requires_grad]
+        if not own:
+            raise ValueError(f"the student {type(trial.members[-1]).__name__} has no parameter that trains")
+        optimizer = torch.optim.Adam(own, self.learning_rate)
         for _ in range(self.epochs):
-            for rows in torch.randperm(len(x), device=x.device).split(self.batch_size):
+            for rows in shuffled_rows(len(x), self.batch_size, x.device):
                 optimizer.zero_grad()
                 out = trial.outputs(x[rows])[-1] if self.connected else trial.members[-1](x[rows])
                 (weight[rows] * self.losses(base[rows] + out, teacher[rows], y[rows])).mean().backward()
                 optimizer.step()
-        trial.requires_grad_(True)
+        for parameter, before in trained:
+            parameter.requires_grad_(before)
 
     def _line_search(self, group: Tensor, found: Tensor, teacher: Tensor, y: Tensor) -> tuple[float, float]:
         """The best weight of the new member on held-out examples, and the relative gain."""

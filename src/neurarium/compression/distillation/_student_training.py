@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.training import accuracy, evaluation
+from neurarium.training import accuracy, evaluation, shuffled_rows
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ def train_students(
     for student in students:
         student.train()
     for _ in range(epochs):
-        for rows in torch.randperm(len(answers.x)).to(answers.x.device).split(batch_size):
-            if len(rows) == 1 < len(answers.x):  # batch norm cannot learn from one
-                continue
+        for rows in shuffled_rows(len(answers.x), batch_size, answers.x.device):
             x, y, wanted = answers.x[rows], answers.y[rows], answers.logits[rows]
             optimizer.zero_grad()
             for student in students:

@@ -12,6 +12,7 @@ from neurarium.compression._compressor import Compressor
 from neurarium.compression.distillation._class_of_students import ClassOfStudents
 from neurarium.compression.distillation._representation import Recorded, find_head, record
 from neurarium.compression.distillation._student import small_student
+from neurarium.training import shuffled_rows
 
 Factory = Callable[[tuple[int, ...], int, int], nn.Module]
 
@@ -104,7 +105,7 @@ class TeacherClass(Compressor):
             pupil.train()
         for _ in range(self.epochs):
             total = torch.zeros(len(pupils))
-            for rows in torch.randperm(len(x)).split(self.batch_size):
+            for rows in shuffled_rows(len(x), self.batch_size):
                 given = [pupil(x[rows]) for pupil in pupils]
                 wanted = [chunk[rows] for chunk in targets]
                 errors = torch.stack([mse_loss(g, w) for g, w in zip(given, wanted, strict=True)])
@@ -121,18 +122,21 @@ class TeacherClass(Compressor):
             yield total / len(x)
 
     def _train_head(self, whole: ClassOfStudents, known: Recorded) -> None:
-        whole.students.requires_grad_(self.joint)
+        trained = [(p, p.requires_grad) for p in whole.students.parameters()]
+        if not self.joint:
+            whole.students.requires_grad_(False)
         whole.students.train(self.joint)
         optimizer = torch.optim.Adam([p for p in whole.parameters() if p.requires_grad], self.learning_rate)
         given = None if self.joint else _in_parts(whole.representation, known.x)
         whole.dropout.train()
         for _ in range(self.head_epochs):
-            for rows in torch.randperm(len(known.x)).split(self.batch_size):
+            for rows in shuffled_rows(len(known.x), self.batch_size):
                 seen = whole.representation(known.x[rows]) if given is None else given[rows]
                 optimizer.zero_grad()
                 cross_entropy(whole.head(whole.dropout(seen)), known.y[rows]).backward()
                 optimizer.step()
-        whole.students.requires_grad_(True)
+        for parameter, before in trained:
+            parameter.requires_grad_(before)
 
 
 def cut(representation: Tensor, students: int, split: str) -> tuple[list[Tensor], Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.nested._sorted_net import SortedNet, select
 from neurarium.learning._rule import Loss
-from neurarium.training import copy_module
+from neurarium.training import JoinedBatches, copy_module
 
 
 class SortedCompression(Compressor):
@@ -57,7 +57,7 @@ class SortedCompression(Compressor):
         optimizer = torch.optim.Adam(net.parameters(), self.learning_rate)
         net.train()
         for _ in range(self.epochs):
-            for x, y in loader:
+            for x, y in JoinedBatches(loader):
                 optimizer.zero_grad()
                 net.loss(x, y, self.criterion)
                 optimizer.step()

@@ -104,7 +104,7 @@ class SortedNet(nn.Module):
             raise ValueError(f"probabilities must be {len(self.family)} numbers, one per member, none negative")
         self.chances = chances / chances.sum()
         self.norm = norm
-        self.statistics: dict[SubNetwork, dict[str, Tensor]] = {}
+        self._with_statistics: set[SubNetwork] = set()
         self._running = [name for name, _ in model.named_buffers() if self._is_statistic(name)]
         if norm == "switch":
             for sub in self.family[:-1]:
@@ -201,7 +201,17 @@ class SortedNet(nn.Module):
 
     def _rest(self, sub: SubNetwork) -> dict[str, Any]:
         depth = None if sub.depth == self.full.depth else sub.depth
-        return {"blocks": self.blocks, "depth": depth, "buffers": self.statistics.get(sub)}
+        return {"blocks": self.blocks, "depth": depth, "buffers": self._statistics_of(sub)}
+
+    @property
+    def statistics(self) -> dict[SubNetwork, dict[str, Tensor]]:
+        """Running statistics of the members that have some of their own: buffers of this module, wherever it is."""
+        return {sub: self._statistics_of(sub) or {} for sub in self._with_statistics}
+
+    def _statistics_of(self, sub: SubNetwork) -> dict[str, Tensor] | None:
+        if sub not in self._with_statistics:
+            return None
+        return {name: self.get_buffer(_key(name, sub)) for name in self._running}
 
     @contextmanager
     def _trained(self, sub: SubNetwork) -> Iterator[None]:
@@ -230,11 +240,13 @@ class SortedNet(nn.Module):
             }
 
     def _own_statistics(self, sub: SubNetwork) -> None:
-        self.statistics[sub] = {}
         for name, tensor in self._fresh(sub).items():
-            key = buffer_key(f"{name}@{sub.width:g},{sub.depth}")
-            self.register_buffer(key, tensor)
-            self.statistics[sub][name] = self.get_buffer(key)
+            self.register_buffer(_key(name, sub), tensor)
+        self._with_statistics.add(sub)
+
+
+def _key(name: str, sub: SubNetwork) -> str:
+    return buffer_key(f"{name}@{sub.width:g},{sub.depth}")
 
 
 def select(table: Sequence[Budget], *, max_flops: float | None = None, max_parameters: float | None = None) -> Budget:

@@ -12,7 +12,7 @@ from neurarium.compression._compressor import Compressor
 from neurarium.compression.pruning._evolution import SparseEvolution, random_sparse
 from neurarium.learning import Backprop
 from neurarium.learning._rule import Loss
-from neurarium.training import fit
+from neurarium.training import JoinedBatches, fit
 
 
 class SparseEvolutionaryTraining(Compressor):
@@ -61,6 +61,6 @@ class SparseEvolutionaryTraining(Compressor):
         optimizer = torch.optim.SGD(rule.parameters(), self.lr, self.momentum)
         evolution = SparseEvolution(sparse, optimizer, zeta=self.zeta, generator=self.generator)
         for epoch in range(self.epochs):
-            fit(rule, loader, optimizer)
+            fit(rule, JoinedBatches(loader), optimizer)
             evolution.evolve(last=epoch == self.epochs - 1)
         return sparse

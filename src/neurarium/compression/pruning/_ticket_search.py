@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.pruning._lottery import LotteryTicket
-from neurarium.training import copy_module, training
+from neurarium.training import JoinedBatches, copy_module, training
 
 TrainFunction = Callable[[nn.Module, LotteryTicket], Mapping[str, float] | None]
 """``train(model, ticket) -> metrics``: builds an optimizer, calls ``ticket.attach(optimizer)``, trains the model.
@@ -140,7 +140,7 @@ class IterativeMagnitudePruning(Compressor):
             with ticket.attach(optimizer), training(network):
                 batches = 0
                 for _ in range(self.epochs):
-                    for x, y in loader:
+                    for x, y in JoinedBatches(loader):
                         optimizer.zero_grad()
                         self.loss(network(x), y).backward()
                         optimizer.step()

@@ -18,7 +18,7 @@ SAME = frozenset({
     "softsign", "softmax", "log_softmax", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
     "feature_alpha_dropout", "contiguous", "clone", "detach", "to", "float", "double", "half", "type_as", "exp",
     "log", "sqrt", "rsqrt", "abs", "neg", "__neg__", "square", "sin", "cos", "clamp", "clamp_min", "erf",
-    "reciprocal", "normalize", "requires_grad_", "pow", "__pow__", "instance_norm",
+    "reciprocal", "normalize", "requires_grad_", "pow", "__pow__", "instance_norm", "zeros_like",
 })  # fmt: skip
 BINARY = frozenset({
     "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__", "mul",

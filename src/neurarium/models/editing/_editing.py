@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from neurarium.models.editing._architecture import Architecture
+from neurarium.models.editing._empty_branches import close_branches
 from neurarium.models.editing._slicing import extract
 from neurarium.training import copy_module, evaluation
 
@@ -73,6 +74,8 @@ def describe(model: nn.Module, example: Any) -> list[Layer]:
 def remove_layers(model: nn.Module, example: Any, names: Collection[str]) -> nn.Module:
     """A copy without some layers; those behind them take what now reaches them, with new weights.
 
+    Without all of its layers a residual block is the identity.
+
     Raises:
         ValueError: a layer that cannot be removed, or a model that does not run without them.
     """
@@ -84,7 +87,10 @@ def remove_layers(model: nn.Module, example: Any, names: Collection[str]) -> nn.
     for name in names:
         owner, _, key = name.rpartition(".")
         setattr(result.get_submodule(owner), key, nn.Identity())
-    return _refit(result, example) if names else result
+    if names:
+        _refit(result, example)
+        close_branches(result, lambda: _run(result, example), names)
+    return result
 
 
 def shrink(

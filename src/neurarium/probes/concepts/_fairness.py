@@ -103,7 +103,7 @@ def attribute_leakage(features: Tensor, attribute: Tensor, l2: float = 1e-4) -> 
 
     Args:
         features: ``[examples, dims]``, standardised here; the projection of a latent onto a concept's subspace, say.
-        attribute: classes ``[examples]``.
+        attribute: classes ``[examples]``, whole numbers of any kind.
         l2: penalty on the squared weights.
 
     Raises:
@@ -114,7 +114,9 @@ def attribute_leakage(features: Tensor, attribute: Tensor, l2: float = 1e-4) -> 
     x = features.detach().double()
     x = (x - x.mean(0)) / x.std(0).clamp_min(1e-12)
     half = len(x) // 2
-    reader = nn.Linear(x.shape[1], int(attribute.max()) + 1, dtype=torch.float64, device=x.device)
+    classes, attribute = attribute.to(x.device).unique(return_inverse=True)
+    # nn.Linear itself would draw from torch's random state
+    reader = nn.utils.skip_init(nn.Linear, x.shape[1], len(classes), dtype=torch.float64, device=x.device)
     nn.init.zeros_(reader.weight)
     nn.init.zeros_(reader.bias)
     optimizer = torch.optim.LBFGS(reader.parameters(), max_iter=200, line_search_fn="strong_wolfe")

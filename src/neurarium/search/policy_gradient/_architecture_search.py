@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Candidate:
         accuracy: where this architecture has been tried already; then nothing need be trained.
         reward: once it has been told.
         problem: why there is no model.
+        key: equal for candidates of one architecture.
     """
 
     actions: Tensor = field(repr=False)
@@ -36,6 +37,12 @@ class Candidate:
     accuracy: float | None = None
     reward: float | None = None
     problem: str = ""
+    key: Hashable = None
+
+    @property
+    def score(self) -> float:
+        """The reward; -1 before it has been told."""
+        return -1.0 if self.reward is None else self.reward
 
 
 class ArchitectureSearch:
@@ -86,7 +93,7 @@ class ArchitectureSearch:
         self.max_parameters, self.students_per_update = max_parameters, students_per_update
         self.clip_accuracy, self.generator = clip_accuracy, generator
         self.reinforce = Reinforce(list(self.policy.parameters()), lr, credit=credit)
-        self.known: dict[str, float] = {}
+        self.known: dict[Hashable, float] = {}
         self.history: list[Candidate] = []
         self.rewards: list[float] = []
         self._waiting: list[Candidate] = []
@@ -101,7 +108,8 @@ class ArchitectureSearch:
         parameters = sum(p.numel() for p in model.parameters())
         if parameters >= self.teacher_parameters:
             return Candidate(actions, problem=f"it has {parameters:,} parameters, no fewer than the teacher")
-        return Candidate(actions, model, parameters, self.known.get(str(model)))
+        key = self.key(actions)
+        return Candidate(actions, model, parameters, self.known.get(key), key=key)
 
     def tell(self, candidate: Candidate, accuracy: float | None = None) -> float:
         """Give a candidate its accuracy and so its reward; -1 for one without a model.
@@ -118,7 +126,7 @@ class ArchitectureSearch:
         if candidate.model is not None:
             if accuracy is None or not 0 <= accuracy <= 1:
                 raise ValueError(f"accuracy must be a number between 0 and 1, not {accuracy}")
-            candidate.accuracy = self.known[str(candidate.model)] = accuracy
+            candidate.accuracy = self.known[candidate.key] = accuracy
             candidate.reward = student_reward(
                 accuracy, self.teacher_accuracy, 1 - candidate.parameters / self.teacher_parameters,
                 violated=self.violates(candidate), forgiven=tolerance(len(self.rewards)), clipped=self.clip_accuracy,
@@ -141,7 +149,7 @@ class ArchitectureSearch:
         valid = [c for c in self.history if c.model is not None and not self.violates(c)]
         if not valid:
             raise ValueError("no candidate was smaller than the teacher and within the constraint; search on")
-        return max(valid, key=lambda candidate: candidate.reward or -1.0)
+        return max(valid, key=lambda candidate: candidate.score)
 
     def violates(self, candidate: Candidate) -> bool:
         """Whether a candidate is over the budget."""
@@ -153,6 +161,10 @@ class ArchitectureSearch:
         Raises:
             ValueError: it cannot exist.
         """
+        raise TypeError("use LayerRemovalSearch or LayerShrinkSearch")
+
+    def key(self, actions: Tensor) -> Hashable:
+        """What tells the architecture of some actions from others."""
         raise TypeError("use LayerRemovalSearch or LayerShrinkSearch")
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -180,8 +192,11 @@ class LayerRemovalSearch(ArchitectureSearch):
 
     def build(self, actions: Tensor) -> nn.Module:
         """The base without the layers whose action is 0."""
-        gone = [layer.name for layer, action in zip(self.layers, actions) if layer.removable and not action]
-        return reset(remove_layers(self.base, self.example, gone))
+        return reset(remove_layers(self.base, self.example, self.key(actions)))
+
+    def key(self, actions: Tensor) -> tuple[str, ...]:
+        """The layers that are left out."""
+        return tuple(layer.name for layer, action in zip(self.layers, actions) if layer.removable and not action)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Layers that are always kept have no say."""
@@ -213,6 +228,11 @@ class LayerShrinkSearch(ArchitectureSearch):
 
     def build(self, actions: Tensor) -> nn.Module:
         """The base with each size multiplied by its factor and rounded, at least 1."""
+        units, kernels = self.key(actions)
+        return reset(shrink(self.base, self.example, self.architecture, dict(units), dict(kernels)))
+
+    def key(self, actions: Tensor) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[str, int], ...]]:
+        """Units per group, and sides of kernels by layer."""
         units, kernels = {}, {}
         for (group, layer), factor in zip(self.dimensions, self.policy.get_buffer("factors")[actions].tolist()):
             if group is not None:
@@ -220,7 +240,7 @@ class LayerShrinkSearch(ArchitectureSearch):
                 units[group] = max(round(factor * found.size / found.multiple), 1) * found.multiple
             elif factor < 1:
                 kernels[layer.name] = same_parity(round(factor * layer.kernel), layer.kernel)
-        return reset(shrink(self.base, self.example, self.architecture, units, kernels))
+        return tuple(units.items()), tuple(kernels.items())
 
     def smallest(self) -> int:
         """Parameters of the smallest candidate that can be asked for."""

@@ -145,7 +145,8 @@ class FullSumLoss(nn.Module):
             scores = _Scaled.apply(scores, _rarity(scores, graph, lengths))
         losses = full_sum(scores, graph, lengths)
         if self.viterbi > 0.0:
-            losses = torch.lerp(losses, best_path_loss(scores, graph, lengths), self.viterbi)
+            best = best_path_loss(scores, graph, lengths)
+            losses = (1 - self.viterbi) * losses + self.viterbi * best  # torch.lerp makes NaN of two infinities
         return losses
 
 
