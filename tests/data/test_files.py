@@ -2,7 +2,7 @@
 
 import pytest
 
-from neurarium.data.files import replacing, write_whole
+from neurarium.data._files import replacing, write_whole
 
 
 def test_text_and_bytes_take_the_place_of_what_was_there(tmp_path):

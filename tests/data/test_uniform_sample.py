@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neurarium.data.uniform_sample import sample_slots
+from neurarium.data._uniform_sample import sample_slots
 
 
 @pytest.mark.parametrize("part", [1, 3, 7, 40])

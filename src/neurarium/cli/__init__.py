@@ -19,7 +19,7 @@ def main() -> None:
     if "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # so that mypkg.nets:build means the package in the current folder
     from neurarium.cli.app import app
-    from neurarium.data.errors import DataError
+    from neurarium.data._errors import DataError
     from neurarium.lab.errors import RequestError, StudyError, TrialFailed
 
     try:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from neurarium.cli.progress import Live
 from neurarium.cli.tables import console, print_finding
-from neurarium.data.files import write_whole
+from neurarium.data._files import write_whole
 from neurarium.lab.archive import save, saved, summary, writable_folder
 from neurarium.lab.engine import Engine, load_jobs
 from neurarium.lab.finding import Finding

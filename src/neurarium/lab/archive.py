@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from neurarium.data.files import write_whole
+from neurarium.data._files import write_whole
 from neurarium.lab import figures
 from neurarium.lab.claims import Interval, Verdict
 from neurarium.lab.errors import RequestError

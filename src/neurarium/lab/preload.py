@@ -7,6 +7,6 @@ than two seconds of every trial.
 import sklearn.datasets  # noqa: F401
 import torch._dynamo  # noqa: F401
 
-import neurarium.data.arrays
+import neurarium.data._arrays
 import neurarium.lab.trial
 import neurarium.training._loop  # noqa: F401

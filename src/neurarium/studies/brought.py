@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from neurarium.data import Split, load
-from neurarium.data.sets import table
+from neurarium.data.known._sets import table
 from neurarium.lab import RequestError
 from neurarium.lab.fingerprint import fingerprint
 from neurarium.recipes.problem import Problem

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from neurarium.continual._strategy import Strategy, Task
 from neurarium.continual.replay._examples import Examples
-from neurarium.data.uniform_sample import sample_slots
+from neurarium.data._uniform_sample import sample_slots
 from neurarium.training import call
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from neurarium.data.arrays import Arrays, Split
-from neurarium.data.errors import DataError
-from neurarium.data.folders import find_files
+from neurarium.data._arrays import Arrays, Split
+from neurarium.data._errors import DataError
+from neurarium.data._folders import find_files
+from neurarium.data._splitting import FRACTIONS, split_arrays
 from neurarium.data.images._read import SUFFIXES, UNREADABLE, read_images
-from neurarium.data.splitting import FRACTIONS, split_arrays
 
 
 def read_image_folder(

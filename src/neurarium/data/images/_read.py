@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from neurarium.data.archives import BROKEN, check_size, reason
-from neurarium.data.errors import DataError
+from neurarium.data._archives import BROKEN, check_size, reason
+from neurarium.data._errors import DataError
 
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurarium.data.archives import check_size, reason
-from neurarium.data.errors import DataError
+from neurarium.data._archives import check_size, reason
+from neurarium.data._errors import DataError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
 UNREADABLE = (".m4a", ".aac", ".wma", ".amr", ".mp4", ".webm")

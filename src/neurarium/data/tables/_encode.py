@@ -16,9 +16,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neurarium.data.archives import check_size
-from neurarium.data.errors import DataError
-from neurarium.data.precision import Precision
+from neurarium.data._archives import check_size
+from neurarium.data._errors import DataError
+from neurarium.data._precision import Precision
 from neurarium.data.tables._kinds import Date, Kind, Number, Text
 from neurarium.data.tables._read import read_table
 

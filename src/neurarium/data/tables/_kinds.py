@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from neurarium.data.errors import DataError
+from neurarium.data._errors import DataError
 from neurarium.data.tables._read import GAPS
 
 PLACEHOLDERS = frozenset(

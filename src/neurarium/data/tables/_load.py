@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neurarium.data.arrays import Arrays, Split
-from neurarium.data.errors import DataError, nearest
-from neurarium.data.splitting import FRACTIONS, split_rows
+from neurarium.data._arrays import Arrays, Split
+from neurarium.data._errors import DataError, nearest
+from neurarium.data._splitting import FRACTIONS, split_rows
 from neurarium.data.tables._encode import TableEncoder, parse
 from neurarium.data.tables._kinds import Date, Kind, Number, infer, trimmed
 from neurarium.data.tables._read import UNNAMED, Table, also, read_table

@@ -22,8 +22,8 @@ import pyarrow.feather
 import pyarrow.json
 import pyarrow.parquet
 
-from neurarium.data.archives import BROKEN, check_size, open_zip, reason, zip_member
-from neurarium.data.errors import DataError
+from neurarium.data._archives import BROKEN, check_size, open_zip, reason, zip_member
+from neurarium.data._errors import DataError
 
 GAPS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none", "n/a", "#N/A", "#NA", "<NA>", "?", "#DIV/0!")
 """What stands for a missing value: what pandas and R write, the question mark of the UCI sets, Excel's errors."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurarium.data.uniform_sample import sample_slots
+from neurarium.data._uniform_sample import sample_slots
 from neurarium.learning.hebbian._glauber import glauber
 from neurarium.learning.hebbian._many_body import ManyBody
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from neurarium.data.cache import cache_folder, locked, make_folder
+from neurarium.data.known._cache import cache_folder, locked, make_folder
 from neurarium.models import CausalTransformer
 from neurarium.objectives import response_labels, response_loss
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from neurarium.data import Arrays, TimitSentence, fold_phone, load_timit, phone_stream
-from neurarium.data.timit import IGNORED, PHONES_39, PHONES_61, RATE
+from neurarium.data.sounds._timit import IGNORED, PHONES_39, PHONES_61, RATE
 from neurarium.speech import log_mel
 
 STATES = 3

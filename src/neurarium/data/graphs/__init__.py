@@ -1,0 +1,1 @@
+"""Graphs, knowledge graphs and what crowds say."""

@@ -1,0 +1,1 @@
+"""Made-up sequences, stories and patterns whose every property is known."""

@@ -1,0 +1,1 @@
+"""Text by class, pairs of sentences, corpora of characters, and word vectors."""

@@ -1,0 +1,1 @@
+"""Weights of networks as data: trajectories of training, and their scaling."""
