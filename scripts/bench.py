@@ -110,7 +110,7 @@ def old_rows() -> dict[str, str]:
 
 def write(rows: dict[str, str]) -> None:
     """Write the page anew."""
-    from neurarium.data.files import write_whole
+    from neurarium.data._files import write_whole
     from neurarium.lab.trial import environment
 
     e = environment()
