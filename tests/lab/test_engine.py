@@ -1,6 +1,7 @@
 """The engine: same numbers everywhere, nothing finished is lost, failures are contained."""
 
 import contextlib
+import math
 import os
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ from neurarium import lab
 from neurarium.lab import Claim, value
 from neurarium.lab.errors import RequestError, StudyError, TrialFailed
 from neurarium.lab.executors import Inline, Processes, RayCluster
+from neurarium.lab.export import export_mlflow
 from neurarium.lab.pages import stored_finding
 from neurarium.lab.registry import find
 from neurarium.lab.runner import Job, Request, run_studies, run_study
@@ -250,7 +252,7 @@ def test_a_page_never_mixes_devices_threads_or_codes(store):
 
     def put(seed, distance, when, **changes):
         for arm in ("short", "long"):
-            task = Task(entry.slug, str(EXAMPLE), arm, seed, "small", settings[arm],
+            task = Task(entry.slug, str(EXAMPLE), "", arm, seed, "small", settings[arm],
                         **{"fingerprint": finding.fingerprint, **changes})  # fmt: skip
             store.put(task, Outcome("done", {"distance": distance}, finished=when))
 
@@ -281,3 +283,18 @@ def test_a_study_runs_from_a_script_without_a_guard(tmp_path):
     assert done.stdout.split("\n")[0].endswith(" 3")
     with pytest.raises(TrialFailed, match="told to fail"):
         lab.run(str(EXAMPLE), seeds=1, jobs=0, settings={"fail": "raise"})
+
+
+def test_mlflow_gets_each_trial_once_under_names_that_it_takes(store, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    finding = run(store, seeds=2)
+    task = Task("example-study", str(EXAMPLE), "", "long", 9, "small", {}, finding.fingerprint)
+    store.put(task, Outcome("done", {"top@5": 0.5, "lost": math.nan}, finished=1.0))
+    assert export_mlflow(store) == 5
+    assert export_mlflow(store) == 0
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("neurarium/example-study").experiment_id])
+    assert len(runs) == 5
+    assert {"top_5", "distance", "wall_seconds"} == {name for logged in runs for name in logged.data.metrics}

@@ -189,9 +189,9 @@ def export(
 
     store = Store(store_path())
     count = export_table(store, file, study=study, curves=curves)
-    if to_mlflow:
-        export_mlflow(store, study=study)
     print(f"{count} rows in {file}")
+    if to_mlflow:
+        print(f"{export_mlflow(store, study=study)} runs logged in MLflow")
 
 
 @app.command()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from neurarium.data.files import replacing
 from neurarium.lab.errors import RequestError
 from neurarium.lab.store import Row, Store
 from neurarium.lab.study import closest
@@ -69,9 +71,8 @@ def export_table(store: Store, file: Path, *, study: str | None = None, curves: 
         raise RequestError("the store has nothing to export; run a study first, for example `neurarium run ewc`")
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    writers[file.suffix](pa.table(columns), temporary)
-    temporary.replace(file)
+    with replacing(file) as partial:
+        writers[file.suffix](pa.table(columns), partial)
     return len(rows)
 
 
@@ -84,23 +85,58 @@ def _column(values: list[Any]) -> list[Any]:
 
 
 def export_mlflow(store: Store, *, study: str | None = None) -> int:
-    """Log every finished trial as an MLflow run in an experiment named after its study; returns their number.
+    """Log every finished trial as an MLflow run in an experiment named after its study; returns how many are new.
+
+    A trial that is there already (by its identity in the tag ``neurarium.key``) is not logged again. Signs that MLflow
+    does not allow in names become underscores, and metrics that are not finite are left out.
 
     Raises:
-        RequestError: MLflow is not installed.
+        RequestError: MLflow is not installed, or refuses (no tracking server at ``MLFLOW_TRACKING_URI``, say).
     """
     try:
         import mlflow
     except ImportError:
         raise RequestError("MLflow is not installed: pip install 'neurarium[tracking]'") from None
+    try:
+        return _log(mlflow, store, study)
+    except mlflow.exceptions.MlflowException as error:
+        raise RequestError(f"MLflow: {str(error).splitlines()[0]}") from error
+
+
+def _log(mlflow: Any, store: Store, study: str | None) -> int:
+    there: dict[str, set[str]] = {}
     count = 0
     for row in _chosen(store, study):
-        if row.outcome.status != "done":
+        if row.study not in there:
+            there[row.study] = _logged(mlflow, f"neurarium/{row.study}")
+        if row.outcome.status != "done" or row.key in there[row.study]:
             continue
         mlflow.set_experiment(f"neurarium/{row.study}")
         with mlflow.start_run(run_name=f"{row.arm}-{row.seed}"):
-            mlflow.set_tags({"arm": row.arm, "seed": row.seed, "scale": row.scale, "code": row.fingerprint})
-            mlflow.log_params({name: _scalar(v) for name, v in row.settings.items()})
-            mlflow.log_metrics({**row.outcome.metrics, "wall_seconds": row.outcome.wall})
+            identity = {"neurarium.key": row.key, "arm": row.arm, "seed": row.seed, "scale": row.scale}
+            mlflow.set_tags({**identity, "code": row.fingerprint, "device": row.device, "threads": row.threads})
+            mlflow.log_params({allowed(name): _scalar(v) for name, v in row.settings.items()})
+            metrics = {**row.outcome.metrics, "wall_seconds": row.outcome.wall}
+            mlflow.log_metrics({allowed(name): v for name, v in metrics.items() if math.isfinite(v)})
         count += 1
     return count
+
+
+def _logged(mlflow: Any, experiment: str) -> set[str]:
+    """Identities of the trials that an experiment has."""
+    client = mlflow.MlflowClient()
+    known = client.get_experiment_by_name(experiment)
+    found: set[str] = set()
+    token = None
+    while known is not None:
+        page = client.search_runs([known.experiment_id], max_results=1000, page_token=token)
+        found |= {run.data.tags.get("neurarium.key", "") for run in page}
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def allowed(name: str) -> str:
+    """A name as MLflow takes it: "top@5" is "top_5"."""
+    return re.sub(r"[^\w\-. /]", "_", name)

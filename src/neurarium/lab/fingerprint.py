@@ -256,7 +256,8 @@ def _foreign() -> tuple[Path, ...]:
 
 
 def _is_foreign(path: Path) -> bool:
-    return any(path.is_relative_to(library) for library in _foreign())
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)  # of this interpreter or another
+    return installed or any(path.is_relative_to(library) for library in _foreign())
 
 
 def _places(folders: tuple[Path, ...]) -> Iterator[Path]:

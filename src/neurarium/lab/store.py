@@ -33,8 +33,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A stored trial."""
+    """A stored trial; ``key`` is its identity."""
 
+    key: str
     study: str
     arm: str
     seed: int
@@ -132,6 +133,6 @@ class Store:
                 )
                 settings = json.loads(r["settings"])
                 yield Row(
-                    r["study"], r["arm"], r["seed"], r["scale"], settings, r["fingerprint"], r["device"], r["threads"],
-                    outcome,
+                    r["key"], r["study"], r["arm"], r["seed"], r["scale"], settings, r["fingerprint"], r["device"],
+                    r["threads"], outcome,
                 )  # fmt: skip
