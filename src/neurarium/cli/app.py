@@ -233,12 +233,14 @@ def compare(
     neurarium compare --data mnist-small --compressors all
     """
     from neurarium.cli.running import run_one, show_finding
+    from neurarium.lab.engine import check_device
     from neurarium.lab.runner import Job, Request
     from neurarium.studies import compare as by_idea
     from neurarium.studies import compare_compressors as by_compressor
     from neurarium.studies import compare_strategies as by_strategy
     from neurarium.studies.idea import Settings
 
+    check_device(device)
     data, stream = data_and_stream(data, stream)
     counts = {"examples": examples, "epochs": epochs, "batch-size": batch_size, "tasks": tasks, "steps": steps}
     for name, number in counts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from neurarium.data import Batches
+from neurarium.data.files import replacing
 from neurarium.lab.errors import RequestError
 from neurarium.lab.study import closest
 from neurarium.studies.compare_compressors import Settings, compressors, measure, train
@@ -86,6 +86,5 @@ def write(small: torch.nn.Module, example: torch.Tensor, file: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # caches that a layer fills as it runs are not part of the program
         program = torch.export.export(small, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        partial = file.with_name(f".{file.name}.part.pt2")
-        torch.export.save(program, partial)
-    os.replace(partial, file)
+        with replacing(file) as partial:
+            torch.export.save(program, partial)

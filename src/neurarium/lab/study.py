@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
+from neurarium.data.errors import nearest
 from neurarium.lab._run import Run
 from neurarium.lab.claims import Claim
 from neurarium.lab.errors import RequestError, StudyError
@@ -140,9 +140,7 @@ def closest(name: str, known: typing.Iterable[str], what: str) -> str:
     names = list(known)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names)[:20])
-    raise RequestError(f"unknown {what} {name!r}: {hint}")
+    raise RequestError(f"unknown {what} {name!r}: {nearest(name, names)}")
 
 
 def override(settings: Any, values: Mapping[str, str]) -> Any:
