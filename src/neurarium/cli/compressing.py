@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from neurarium.data import Batches
-from neurarium.data.files import replacing
+from neurarium.data._files import replacing
 from neurarium.lab.errors import RequestError
 from neurarium.lab.study import closest
 from neurarium.studies.compare_compressors import Settings, compressors, measure, train

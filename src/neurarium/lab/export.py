@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neurarium.data.files import replacing
+from neurarium.data._files import replacing
 from neurarium.lab.errors import RequestError
 from neurarium.lab.store import Row, Store
 from neurarium.lab.study import closest

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
-from neurarium.data.errors import nearest
+from neurarium.data._errors import nearest
 from neurarium.lab._run import Run
 from neurarium.lab.claims import Claim
 from neurarium.lab.errors import RequestError, StudyError
