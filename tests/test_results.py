@@ -53,6 +53,8 @@ def test_the_seeds_that_were_kept_give_the_verdicts(slug):
     kept = load_finding(slug, ROOT / "results")
     study = entries()[slug].load()
     trials = {arm: {seed: Done(row) for seed, row in found.values.items()} for arm, found in kept.arms.items()}
+    if not any(trials.values()):
+        pytest.skip("saved before single seeds were kept")
     assert repr(judge(entries()[slug], study, kept.scale, trials)) == repr(kept.verdicts)
     assert {arm: tuple(seeds) for arm, seeds in trials.items()} == {arm: f.seeds for arm, f in kept.arms.items()}
     drawn = [figure for figure in kept.figures if isinstance(figure, (Curve, Heatmap))]

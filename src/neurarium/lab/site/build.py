@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neurarium.lab.errors import RequestError
+from neurarium.lab.figures import Curve
 from neurarium.lab.reference import Room
 from neurarium.lab.site import docstrings, markdown
 from neurarium.lab.site.charts import chart, colours
@@ -124,6 +125,7 @@ class _Site:
         return {
             "page": page,
             "charts": [drawn for figure, curves in figures if (drawn := chart(page, figure, curves)) is not None],
+            "seeds_drawn": _seeds_drawn(page),
             "paragraphs": [" ".join(part.split()) for part in page.description.split("\n\n") if part.strip()],
             "colours": colours(page),
             "claims": [(claim, interval_plot(claim)) for claim in page.claims],
@@ -193,6 +195,16 @@ def _copy(names: Sequence[str], folder: Path) -> None:
     for name in names:
         with as_file(files("neurarium.lab.site") / name) as source:
             shutil.copyfile(source, folder / source.name)
+
+
+def _seeds_drawn(page: PaperPage) -> int:
+    """How many seeds the curves show, where that is fewer than every arm has; 0 where it need not be said."""
+    shown = max(
+        (len(by_seed) for figure, curves in zip(page.figures, page.curves, strict=False)
+         if isinstance(figure, Curve) for by_seed in curves.values()), default=0,
+    )  # fmt: skip
+    least = min((spread[3] for arm in page.arms for spread in arm.metrics.values()), default=0)
+    return shown if 0 < shown < least else 0
 
 
 def _overview(pages: Sequence[PaperPage]) -> dict[str, Any]:
