@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.compression import convert_activations
 from neurarium.learning import Backprop, LearningRule
 from neurarium.models import plain_mlp
-from neurarium.studies.compare_rules import rules
+from neurarium.testing import public
 from neurarium.training import peak_bytes, saved_bytes
 
 DEPTH, WIDTH, BATCH, REPETITIONS = 8, 512, 128, 15
@@ -40,7 +40,8 @@ def main() -> None:
     torch.manual_seed(1)
     x, y = torch.randn(BATCH, 784), torch.randint(10, (BATCH,))
     built: dict[str, LearningRule] = {}
-    for slug, kind in rules().items():
+    for kind in public("learning", LearningRule).values():
+        slug = kind.slug
         try:
             built[slug] = kind(network(), cross_entropy)
             built[slug].assign_credit(x, y)

@@ -8,27 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from neurarium.cli import main
 from neurarium.lab.store import Store
 
 EXAMPLE = str(Path(__file__).parents[1] / "lab" / "example_study.py")
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Call the command line in this process: (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["neurarium", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code or 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
 
 
 def stored():
@@ -112,95 +94,6 @@ def test_export_gives_tables(cli, tmp_path):
     assert pyarrow.csv.read_csv(tmp_path / "c.csv").num_rows == 4 * 5
 
 
-def test_compare_on_a_users_table_and_model(cli, tmp_path, monkeypatch):
-    package = tmp_path / "mypkg"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "nets.py").write_text(
-        "from torch import nn\n"
-        "def build(in_features, out_features):\n"
-        "    return nn.Sequential(nn.Linear(in_features, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(),\n"
-        "                         nn.Linear(16, out_features))\n"
-    )
-    from sklearn.datasets import load_wine
-
-    data = load_wine(as_frame=False)
-    rows = ["a,b,c,kind"]
-    rows += [f"{x[0]},{x[6]},{x[9]},{data.target_names[y]}" for x, y in zip(data.data, data.target, strict=True)]
-    (tmp_path / "mine.csv").write_text("\n".join(rows))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    words = ("compare", "--data", "mine.csv", "--target", "kind", "--model", "mypkg.nets:build", "--jobs", "0")
-    words += ("--rules", "backprop,dfa", "--epochs", "30", "--batch-size", "8", "--json", "--report", tmp_path / "site")
-    code, out, err = cli(*words)
-    assert code == 0, err
-    arms = json.loads(out)["arms"]
-    assert arms["backprop"]["accuracy"]["mean"] > 0.75
-    assert arms["dfa"]["parameters"]["mean"] >= arms["backprop"]["parameters"]["mean"]
-    assert (tmp_path / "site" / "index.html").exists()
-
-
-def test_compare_strategies_on_a_stream(cli):
-    words = (
-        "compare",
-        "--stream",
-        "split-digits",
-        "--strategies",
-        "finetune,replay,streaming-lda,visual-memory,joint",
-        "--jobs",
-        "0",
-    )
-    code, out, err = cli(*words, "--jobs", "0", "--seeds", "2", "--epochs", "10", "--batch-size", "16", "--json")
-    assert code == 0, err
-    arms = json.loads(out)["arms"]
-    assert arms["finetune"]["forgetting"]["mean"] > 0.5
-    assert arms["replay"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"] + 0.3
-    assert arms["joint"]["accuracy"]["mean"] > arms["finetune"]["accuracy"]["mean"]
-    assert arms["streaming-lda"]["extra_bytes"]["mean"] > 8 * 64 * 64
-    assert arms["visual-memory"]["extra_bytes"]["mean"] > 1_000 * 64 * 4
-    assert arms["streaming-lda"]["accuracy"]["mean"] > 0.85  # of the inputs, not of an untrained network
-    assert arms["replay"]["extra_bytes"]["mean"] > 500 * 64 * 4 > arms["finetune"]["extra_bytes"]["mean"] == 0
-
-
-def test_a_comparison_shows_everything_that_was_measured(cli):
-    words = ("compare", "--stream", "split-digits", "--strategies", "visual-memory", "--examples", "200", "--jobs", "0")
-    code, out, err = cli(*words, "--seeds", "1", "--epochs", "3")
-    assert code == 0, err
-    assert "extra bytes" in out
-    assert f"{200 * 64 * 4 + 200 * 8:,}" in out  # 200 images and labels, each remembered once in whatever many passes
-
-
-def test_of_all_rules_those_that_do_not_fit_are_left_out_and_named(cli, tmp_path, monkeypatch):
-    (tmp_path / "plainnet.py").write_text(
-        "from torch import nn\n"
-        "class Net(nn.Module):\n"
-        "    def __init__(self, inputs, outputs):\n"
-        "        super().__init__()\n"
-        "        self.weight = nn.Parameter(0.01 * __import__('torch').randn(inputs, outputs))\n"
-        "    def forward(self, x):\n"
-        "        return x @ self.weight\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    words = ("compare", "--data", "iris", "--model", "plainnet:Net", "--epochs", "1", "--seeds", "1", "--jobs", "0")
-    code, _, err = cli(*words, "--rules", "all")
-    assert code == 0, err
-    assert "left out mono-forward: " in err
-    code, _, err = cli(*words, "--rules", "mono-forward")
-    assert code == 2
-    assert "mono-forward does not fit" in err
-
-
-def test_compare_compressors_of_one_network(cli):
-    words = ("compare", "--data", "digits", "--compressors", "teacher-class,iterative-magnitude-pruning", "--jobs", "0")
-    code, out, err = cli(*words, "--seeds", "1", "--epochs", "3", "--json")
-    assert code == 0, err
-    arms = json.loads(out)["arms"]
-    assert arms.keys() == {"none", "teacher-class", "iterative-magnitude-pruning"}
-    for arm in ("teacher-class", "iterative-magnitude-pruning"):
-        assert arms[arm]["nonzero"]["mean"] < 0.5 * arms["none"]["nonzero"]["mean"]
-        assert arms[arm]["accuracy"]["mean"] > arms["none"]["accuracy"]["mean"] - 0.1
-
-
 def test_compress_a_users_trained_model_and_load_it_in_plain_torch(cli, tmp_path, monkeypatch):
     import torch
     from torch import nn
@@ -225,7 +118,7 @@ def test_compress_a_users_trained_model_and_load_it_in_plain_torch(cli, tmp_path
     assert found["before"]["accuracy"] < 0.3  # the weights given, not trained ones
     assert found["after"]["nonzero"] < found["before"]["nonzero"]
     loaded = torch.export.load(tmp_path / "small.pt2").module()
-    assert loaded(torch.randn(5, 8, 8)).shape == (5, 10)
+    assert loaded(torch.randn(5, 1, 8, 8)).shape == (5, 10)
     torch.save({"weight": torch.ones(1)}, tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no weights")
     for name, said in (("other.pt", "no state_dict"), ("text.pt", "no state_dict"), ("none.pt", "no file")):
@@ -365,7 +258,14 @@ def bad_requests():
         (["compare", "--data", "diabetes", "--stream", "permuted"], "classes"),
         (["compare", "--data", "wine", "--stream", "rotated", "--tasks", "2"], "images"),
         (["compare", "--data", "digits", "--compressors", "teacherclass"], "teacher-class"),
-        (["compare", "--data", "diabetes", "--compressors", "all"], "classes"),
+        (["compare", "--data", "diabetes", "--compressors", "teacher-class"], "numbers"),
+        (["compare", "--data", "digits", "--ideas", "lotery-ticket"], "lottery-ticket"),
+        (["compare", "--data", "digits", "--ideas", ","], "idea"),
+        (["compare", "--data", "digits", "--tune", "0"], "tune"),
+        (["compare", "--data", "digits", "--budget", "soon"], "10m"),
+        (["compare", "--data", "digits", "--steps", "0"], "steps"),
+        (["compare", "--data", "digits", "--missing", "guess"], "impute"),
+        (["compare", "--stream", "split-digits", "--tune", "4"], "ideas"),
         (["compare", "--data", "digits", "--compressors", "all", "--stream", "split"], "exclude"),
         (["compress", "--data", "digits", "--method", "zip"], "method"),
         (["compress", "--data", "digits", "--out", "small.onnx"], ".pt2"),

@@ -201,9 +201,11 @@ def compare(
     model: options.Model = "mlp",
     ideas: options.Ideas = "all",
     rules: options.Rules = None,
+    compressors: options.Compressors = "",
     stream: options.Stream = None,
     strategies: options.Strategies = "all",
-    compressors: options.Compressors = "",
+    tune: options.Tune = None,
+    budget: options.TimeBudget = None,
     tasks: options.Tasks = 5,
     strength: options.Strength = 0.0,
     examples: options.Examples = None,
@@ -211,6 +213,9 @@ def compare(
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = 0.0,
+    drop: options.Drop = None,
+    keep: options.KeepColumn = None,
+    missing: options.Missing = "impute",
     seeds: options.Seeds = 3,
     jobs: options.Jobs = None,
     ray: options.RayAddress = None,
@@ -223,59 +228,65 @@ def compare(
     """Compare ideas on your own data and model: every one that fits, beside what you would use without them.
 
     Accuracy (or R2) on test examples with its interval over seeds, log-loss, calibration error, and what training and
-    predicting cost. With --stream the data become a stream of tasks, and strategies against forgetting are compared;
-    with --compressors one trained network is made smaller in several ways. The model is a function or class of yours;
-    one with parameters is called with (in_features, out_features).
+    predicting cost. --tune chooses every idea's knobs on validation examples; --budget drops ideas in rounds. With
+    --stream the data become a stream of tasks, and strategies against forgetting are compared. The model is a function
+    or class of yours; one with parameters is called with (in_features, out_features).
 
     Examples: neurarium compare --data mine.csv --target y ·
-    neurarium compare --data mine.csv --target y --model mypkg.nets:build --ideas backprop,dfa,trees ·
-    neurarium compare --stream split-mnist --strategies all ·
-    neurarium compare --data mnist-small --compressors all
+    neurarium compare --data mine.csv --target y --model mypkg.nets:build --ideas backprop,dfa,trees --tune 16 ·
+    neurarium compare --data mine.csv --target y --budget 10m ·
+    neurarium compare --stream split-mnist --strategies all
     """
-    from neurarium.cli.running import run_one, show_finding
     from neurarium.lab.engine import check_device
-    from neurarium.lab.runner import Job, Request
-    from neurarium.studies import compare as by_idea
-    from neurarium.studies import compare_compressors as by_compressor
-    from neurarium.studies import compare_strategies as by_strategy
-    from neurarium.studies.idea import Settings
 
     check_device(device)
     data, stream = data_and_stream(data, stream)
-    counts = {"examples": examples, "epochs": epochs, "batch-size": batch_size, "tasks": tasks, "steps": steps}
-    for name, number in counts.items():
+    numbers = {"examples": examples, "epochs": epochs, "batch-size": batch_size, "tasks": tasks, "steps": steps}
+    for name, number in {**numbers, "tune": tune}.items():
         if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, not {number}")
     for name, amount in (("learning-rate", learning_rate), ("strength", strength)):
         if not 0 <= amount < float("inf"):
             raise RequestError(f"--{name} must be a positive number, not {amount}")
-    request = Request("small", seeds, fresh=fresh, device=device, threads=threads)
+    if missing not in ("impute", "refuse"):
+        raise RequestError(f"--missing must be impute or refuse, not {missing!r}")
     if compressors and stream is not None:
         raise RequestError("--stream and --compressors exclude each other")
-    sources: list[Path] = []
-    if compressors:
-        by_compressors = by_compressor.Settings(
-            data, target, model, epochs=epochs or 0, batch_size=batch_size or 64, learning_rate=learning_rate,
-            examples=examples or 0,
+    columns: dict[str, Any] = {"drop": tuple(drop or ()), "keep": tuple(keep or ()), "missing": missing}
+    where: dict[str, Any] = {"jobs": jobs, "ray": ray}
+    if stream is not None:
+        from neurarium.cli.running import run_one, show_finding
+        from neurarium.lab.runner import Request
+        from neurarium.studies import streams
+
+        if tune or budget:
+            raise RequestError("--tune and --budget are for ideas; a stream's strategies run at their defaults")
+        settings = streams.Settings(
+            data, target, model, **columns, batch_size=batch_size or 64, examples=examples or 0, stream=stream,
+            tasks=tasks, strength=strength, epochs=epochs or 2, learning_rate=learning_rate or 0.01,
         )  # fmt: skip
-        entry, definition, sources, left_out = by_compressor.study(by_compressors, names(compressors))
-    elif stream is None:
-        base = Settings(
-            data, target, model, steps=steps or 0, batch_size=batch_size or 0, examples=examples or 0,
-            knobs={"learning_rate": learning_rate} if learning_rate else {},
-        )  # fmt: skip
-        kind = "idea" if rules is None else "rule"
-        entry, definition, left_out = by_idea.study(base, names(ideas if rules is None else rules), kind, epochs or 0)
+        job, left_out = streams.job(settings, names(strategies))
+        for slug, reason in left_out.items():
+            print(f"left out {slug}: {reason}", file=sys.stderr)
+        request = Request("small", seeds, fresh=fresh, device=device, threads=threads)
+        finding = run_one(job, request, **where, quiet=as_json)
+        show_finding(finding, as_json, site)
     else:
-        by_strategies = by_strategy.Settings(
-            data, stream, tasks, target, model, strength=strength, epochs=epochs or 2, batch_size=batch_size or 64,
-            learning_rate=learning_rate or 0.01, examples=examples or 0,
+        from neurarium.cli.comparing import compare_ideas, seconds_in, show_comparison
+
+        chosen, kind = ideas, "idea"
+        if rules is not None:
+            chosen, kind = rules, "rule"
+        if compressors:
+            chosen, kind = compressors, "compressor"
+        found = compare_ideas(
+            quiet=as_json, data=data, target=target, model=model, ideas=names(chosen), kind=kind, tune=tune or 0,
+            budget=seconds_in(budget) if budget else 0.0, seeds=seeds, steps=steps or 0, epochs=epochs or 0,
+            batch_size=batch_size or 0, examples=examples or 0, device=device, threads=threads, fresh=fresh,
+            knobs={"learning_rate": learning_rate} if learning_rate else {}, **columns, **where,
         )  # fmt: skip
-        entry, definition, sources, left_out = by_strategy.study(by_strategies, names(strategies))
-    for slug, reason in left_out.items():
-        print(f"left out {slug}: {reason}", file=sys.stderr)
-    finding = run_one(Job(entry, definition, sources), request, jobs, ray, quiet=as_json)
-    show_finding(finding, as_json, site)
+        finding = found.finding
+        show_comparison(found, as_json, site)
     raise_failures([finding])
 
 
@@ -310,7 +321,7 @@ def compress(
         found = content[when]
         print(
             f"{when:<7}accuracy {found['accuracy']:.4f}   {found['nonzero']:,.0f} weights that are not zero   "
-            f"{found['bytes']:,.0f} bytes   {found['flops']:,.0f} FLOPs   {found['milliseconds']:.3f} ms"
+            f"{found['bytes']:,.0f} bytes   {found['flops']:,.0f} FLOPs   {found['prediction_ms']:.3f} ms"
         )
     print(f"written: {file}")
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import neurarium.compression
+from neurarium.compression import Compressor
 from neurarium.data import Batches
 from neurarium.data._files import replacing
 from neurarium.lab.errors import RequestError
 from neurarium.lab.study import closest
-from neurarium.studies.compare_compressors import Settings, compressors, measure, train
-from neurarium.studies.compare_rules import build_model, load_scaled
+from neurarium.recipes import Plan, Predictor, learn
+from neurarium.recipes.gradient import Unwatched
+from neurarium.studies.brought import Brought, load_scaled, make_problem
+from neurarium.studies.idea import costs
 from neurarium.training import evaluate
 
 
@@ -42,15 +49,16 @@ def compress_file(
     for name, number in (("epochs", epochs), ("batch-size", batch_size)):
         if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, not {number}")
-    settings = Settings(data, target, model, method, epochs or 0, batch_size)
-    split = load_scaled(settings)
+    settings = Brought(data, target, model, batch_size=batch_size)
+    split, images = load_scaled(settings)
     if not split.classes:
         raise RequestError(f"compress needs data with classes; {split.name} has numbers as targets")
-    torch.manual_seed(0)
-    network = build_model(model, split)
-    loader = Batches(split.train, batch_size, shuffle=True)
+    problem = make_problem(settings, split, images)
+    if epochs:
+        problem = dataclasses.replace(problem, steps=epochs * len(problem.batches(0)))
+    network, loader = problem.make_model(0), problem.batches(0)
     if weights is None:
-        train(settings, network, split, loader)
+        learn(problem, Plan(network), {}, Unwatched())
     else:
         read_weights(network, weights)
     try:
@@ -59,11 +67,19 @@ def compress_file(
         raise RequestError(f"{method} cannot compress this model: {str(error).splitlines()[0]}") from error
     test = Batches(split.test, 1024)
     found = {
-        when: {"accuracy": evaluate(part, test), **measure(part, split.test.x[:1])}
+        when: {"accuracy": evaluate(part, test), **costs(Predictor.of(part), split.test.x[:1])}
         for when, part in (("before", network), ("after", small))
     }
     write(small, split.test.x[:2], file)
     return {"file": str(file), "method": method, **found}
+
+
+def compressors() -> dict[str, type[Compressor]]:
+    """Every compressor of the room by slug, ``TeacherClass`` as "teacher-class", ``N2N`` as "n2n"."""
+    room = neurarium.compression
+    kinds = [getattr(room, name) for name in dir(room)]
+    found = [k for k in kinds if inspect.isclass(k) and issubclass(k, Compressor) and not inspect.isabstract(k)]
+    return {re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z])", "-", k.__name__).lower(): k for k in found}
 
 
 def read_weights(network: torch.nn.Module, path: Path) -> None:

@@ -40,13 +40,24 @@ Model = Annotated[str, typer.Option(help="'mlp', or package.module:name of your 
 Ideas = Annotated[
     str, typer.Option(help="Comma-separated ideas and references, or 'all' that fit (slugs; see the guide).")
 ]
+Tune = Annotated[
+    int | None, typer.Option(help="Draws of every idea's knobs, chosen on validation examples; both are shown.")
+]
+TimeBudget = Annotated[
+    str | None, typer.Option("--budget", help="About so long in all (10m, 1h): ideas are dropped in rounds.")
+]
+Drop = Annotated[list[str] | None, typer.Option(help="Leave this column of your table out (may be repeated).")]
+KeepColumn = Annotated[
+    list[str] | None, typer.Option("--keep", help="Take this column although it would be left out (may be repeated).")
+]
+Missing = Annotated[str, typer.Option(help="Gaps in a table: impute, or refuse.")]
 Rules = Annotated[str | None, typer.Option(help="Compare learning rules only: names, or 'all'.")]
 Stream = Annotated[
     str | None,
     typer.Option(help="Compare strategies on a stream: split, permuted or rotated; 'split-mnist' names the data too."),
 ]
 Strategies = Annotated[str, typer.Option(help="Comma-separated strategies ('joint' is the reference), or 'all'.")]
-Compressors = Annotated[str, typer.Option(help="Compare compressors of one trained network: names, or 'all'.")]
+Compressors = Annotated[str, typer.Option(help="Compare what ends in a smaller network only: names, or 'all'.")]
 Method = Annotated[str, typer.Option(help="A compressor (teacher-class, iterative-magnitude-pruning ...).")]
 Weights = Annotated[Path | None, typer.Argument(help="Your model's state_dict (.pt); without it the model is trained.")]
 SmallFile = Annotated[Path | None, typer.Option("--out", help="The small model (default: <weights>-small.pt2).")]

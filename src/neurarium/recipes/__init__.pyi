@@ -14,6 +14,7 @@ from .forward_forward import ForwardForward as ForwardForward
 from .gradient import GradientRecipe as GradientRecipe
 from .gradient import Plan as Plan
 from .gradient import learn as learn
+from .gradient import refused as refused
 from .gradient_noise import GradientNoise as GradientNoise
 from .guidance import Guidance as Guidance
 from .highway_bp import HighwayBP as HighwayBP
@@ -46,5 +47,8 @@ from .rezero import ReZero as ReZero
 from .shallow import Shallow as Shallow
 from .sorted_network import SortedNetwork as SortedNetwork
 from .sparse_evolution import SparseEvolutionary as SparseEvolutionary
+from .streams import STREAM_RECIPES as STREAM_RECIPES
+from .streams import StreamProblem as StreamProblem
+from .streams import StreamRecipe as StreamRecipe
 from .teacher_class import TeacherClass as TeacherClass
 from .visual_memory import VisualMemory as VisualMemory

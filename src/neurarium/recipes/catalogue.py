@@ -10,7 +10,7 @@ from pathlib import Path
 from neurarium.recipes.recipe import Recipe
 
 FOLDER = Path(__file__).parent
-_GROUND = ("catalogue", "gradient", "knobs", "problem", "recipe")
+_GROUND = ("catalogue", "gradient", "knobs", "problem", "recipe", "streams")
 
 
 def catalogue() -> dict[str, Recipe]:

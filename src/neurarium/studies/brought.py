@@ -10,11 +10,12 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from torch import nn
 from neurarium.data import Split, load
 from neurarium.data.known._sets import table
 from neurarium.lab import RequestError
-from neurarium.lab.fingerprint import fingerprint
+from neurarium.lab.fingerprint import Root, fingerprint
 from neurarium.recipes.problem import Problem
 
 
@@ -33,8 +34,12 @@ class Brought:
     Args:
         data: a data set's name, or the path of the user's file or folder.
         target: target column of a table, or file of an array's targets.
+        drop: columns of a table to leave out.
+        keep: columns of a table to take although they would be left out.
+        missing: "impute" or "refuse" gaps in a table.
         model: "mlp", or "package.module:name" of a function or class that gives a module.
         steps: optimizer steps at most; 0 for a number that suits the size of the data.
+        seconds: of a training at most; 0 for no limit.
         batch_size: examples per step; 0 for a number that suits the size of the data.
         examples: train on so many only, and test on at most as many; 0 for all.
         digest: SHA-256 of the files named, so that changed data are a new trial.
@@ -44,7 +49,11 @@ class Brought:
     data: str
     target: str = ""
     model: str = "mlp"
+    drop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    missing: Literal["impute", "refuse"] = "impute"
     steps: int = 0
+    seconds: float = 0.0
     batch_size: int = 0
     examples: int = 0
     digest: str = ""
@@ -81,9 +90,9 @@ def files_in(path: Path) -> Iterator[tuple[str, Path]]:
             yield str(file.relative_to(path)), file
 
 
-def code_of(model: str, *others: Path) -> str:
-    """Fingerprint of the user's network and of further files."""
-    own = [] if model == "mlp" else [Path(inspect.getfile(sys.modules[model.partition(":")[0]]))]
+def code_of(model: str, *others: Root) -> str:
+    """Fingerprint of the user's network, of what it imports of the user's, and of further files or definitions."""
+    own: list[Root] = [] if model == "mlp" else [Path(inspect.getfile(sys.modules[model.partition(":")[0]]))]
     return fingerprint([*own, *others])
 
 
@@ -95,7 +104,9 @@ def load_scaled(settings: Brought, *, flat: bool = True) -> tuple[Split, bool]:
     Raises:
         RequestError: more examples are asked for than there are.
     """
-    split = load(settings.data, target=settings.target or None)
+    split = load(
+        settings.data, target=settings.target or None, drop=settings.drop, keep=settings.keep, missing=settings.missing
+    )
     if settings.examples > len(split.train):
         raise RequestError(f"--examples must be at most {len(split.train)} for {split.name}, not {settings.examples}")
     if settings.examples:
@@ -113,8 +124,8 @@ def load_scaled(settings: Brought, *, flat: bool = True) -> tuple[Split, bool]:
 def make_problem(settings: Brought, split: Split, images: bool, device: str = "cpu") -> Problem:
     """The problem that the settings and the scaled data pose."""
     return Problem.of(
-        split, factory(settings.model, split), steps=settings.steps, batch_size=settings.batch_size, device=device,
-        images=images,
+        split, factory(settings.model, split), steps=settings.steps, seconds=settings.seconds or math.inf,
+        batch_size=settings.batch_size, device=device, images=images,
     )  # fmt: skip
 
 
