@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
+
 from neurarium.continual import DifferentiableEnsemble
 from neurarium.recipes._observing import observed
 from neurarium.recipes.knobs import Knobs, Real, Whole
@@ -28,6 +30,7 @@ class DEE(Recipe):
         """One pass, whose steps come to the gain in all for each class."""
         k, batches = min(knobs["neighbours"], knobs["experts"]), len(problem.batches(0))
         learner = DifferentiableEnsemble(
-            num_classes=problem.outputs, num_experts=knobs["experts"], k=k, lr=knobs["gain"] / batches
-        )
+            num_classes=problem.outputs, num_experts=knobs["experts"], k=k, lr=knobs["gain"] / batches,
+            generator=torch.Generator().manual_seed(progress.seed),
+        )  # fmt: skip
         return observed(learner, problem, progress.seed)
