@@ -18,6 +18,8 @@ from .images._letters import printed_letters as printed_letters
 from .known._cache import catalogue as catalogue
 from .known._cache import describe as describe
 from .known._cache import fetch as fetch
+from .series._time_series import SeriesSplit as SeriesSplit
+from .series._time_series import load_time_series as load_time_series
 from .sounds._recordings import AudioSplit as AudioSplit
 from .sounds._recordings import Omniglot as Omniglot
 from .sounds._recordings import Recordings as Recordings
@@ -41,10 +43,16 @@ from .synthetic._algorithmic import parity as parity
 from .synthetic._patterns import diluted_patterns as diluted_patterns
 from .synthetic._patterns import noisy_examples as noisy_examples
 from .synthetic._stories import two_fact_stories as two_fact_stories
+from .text._corpora import characters as characters
+from .text._corpora import load_corpus as load_corpus
+from .text._corpora import text_windows as text_windows
 from .text._text import PairSplit as PairSplit
 from .text._text import TextSplit as TextSplit
 from .text._text import load_pairs as load_pairs
 from .text._text import load_text as load_text
+from .text._word_vectors import Vocabulary as Vocabulary
+from .text._word_vectors import WordVectors as WordVectors
+from .text._word_vectors import load_word_vectors as load_word_vectors
 from .weights._trajectories import Trajectory as Trajectory
 from .weights._trajectories import TrajectoryDataset as TrajectoryDataset
 from .weights._trajectories import TrajectoryRecorder as TrajectoryRecorder

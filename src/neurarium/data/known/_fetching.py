@@ -42,7 +42,9 @@ def fetch_files(source: Source, names: Iterable[str], folder: Path) -> None:
             with open_zip(wheel, wheel.name) as archive:
                 contents = {member: zip_member(archive, member, wheel.name) for member in members.values()}
         case "debian":
-            contents = tar_members(debian_files(source, folder), set(members.values()).__contains__)
+            tree = debian_files(source, folder)
+            contents = tar_members(tree, set(members.values()).__contains__)
+            contents |= {member: tree.read_bytes() for member in members.values() if member == f"{source.name}.tar"}
         case "hub":
             contents = {member: download(source.name + member) for member in members.values()}
         case _:

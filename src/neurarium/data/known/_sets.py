@@ -24,6 +24,9 @@ LOADERS = {
     "graph": "load_graph",
     "triples": "load_triples",
     "crowd": "load_crowd",
+    "series": "load_time_series",
+    "vectors": "load_word_vectors",
+    "corpus": "load_corpus",
 }
 """The function that loads each kind of set."""
 
