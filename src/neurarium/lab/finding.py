@@ -47,7 +47,7 @@ class ArmFinding:
         settings: the fields of its settings at the scale.
         metrics: name -> mean over seeds with its 95 % interval.
         seeds: those that finished.
-        seconds: of one trial, mean over seeds.
+        seconds: of one trial, mean over seeds: of the processor, or on the clock where it ran on another device.
         peak_memory: bytes, the largest over seeds.
         values: seed -> metrics, where they were kept.
     """
@@ -77,7 +77,7 @@ class Finding:
         arms: name -> what was found, in the study's order.
         figures: what to draw.
         curves: per figure what it draws of the recorded rows, thinned.
-        seconds: summed wall seconds of the trials.
+        seconds: of all trials: of the processor, or on the clock where they ran on another device.
         cpu_seconds: summed processor seconds.
         environment: versions and machine.
         date: of the last trial, "2026-01-31".
@@ -154,9 +154,9 @@ def finding_of(
         device=device,
         threads=threads,
         claims=[judged(c, v) for c, v in zip(study.claims, judge(entry, study, scale, trials), strict=True)],
-        arms={arm: _arm(settings[arm], seeds, study.deterministic) for arm, seeds in trials.items()},
+        arms={arm: _arm(settings[arm], seeds, study.deterministic, device) for arm, seeds in trials.items()},
         curves=[drawn(figure, curves) for figure in study.figures],
-        seconds=round(sum(o.wall for seeds in trials.values() for o in seeds.values()), 2),
+        seconds=round(sum(_spent(o, device) for seeds in trials.values() for o in seeds.values()), 2),
         cpu_seconds=round(sum(o.cpu for o in done), 2),
         environment=dict(done[-1].environment) if done else {},
         date=time.strftime("%Y-%m-%d", time.localtime(max((o.finished for o in done), default=time.time()))),
@@ -164,11 +164,16 @@ def finding_of(
     )
 
 
-def _arm(settings: Mapping[str, Any], seeds: Mapping[int, Outcome], deterministic: bool) -> ArmFinding:
+def _spent(outcome: Outcome, device: str) -> float:
+    """Seconds of a trial. Those of the processor do not depend on what else the machine did."""
+    return outcome.cpu if device == "cpu" else outcome.wall
+
+
+def _arm(settings: Mapping[str, Any], seeds: Mapping[int, Outcome], deterministic: bool, device: str) -> ArmFinding:
     done = {seed: o for seed, o in sorted(seeds.items()) if o.status == "done"}
     names = dict.fromkeys(name for o in done.values() for name in o.metrics)
     metrics = {n: interval([o.metrics[n] for o in done.values() if n in o.metrics], deterministic) for n in names}
-    seconds = sum(o.wall for o in done.values()) / len(done) if done else 0.0
+    seconds = sum(_spent(o, device) for o in done.values()) / len(done) if done else 0.0
     memory = max((o.peak_memory for o in done.values()), default=0)
     values = {seed: dict(o.metrics) for seed, o in done.items()}
     plain_settings = json.loads(json.dumps(settings))  # as they are in a file: lists, no tuples

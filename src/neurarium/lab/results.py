@@ -10,7 +10,6 @@ from neurarium.lab.archive import load_finding
 from neurarium.lab.archive import saved as saved
 from neurarium.lab.fingerprint import fingerprint
 from neurarium.lab.registry import Entry, entries
-from neurarium.lab.wall import wall
 
 
 def is_stale(result: Mapping[str, Any], entry: Entry) -> bool:
@@ -122,6 +121,8 @@ def refresh(text: str, tables: Mapping[str, str]) -> str:
 
 def documents(root: Path) -> dict[Path, str]:
     """Every file made from the results, as it should read: README, the table, the papers' pages, the picture."""
+    from neurarium.lab.site.wall import cell_of, wall  # what listing studies does not need
+
     folder = root / "results"
     results, known = saved(folder), entries()
     pages = {
@@ -133,4 +134,4 @@ def documents(root: Path) -> dict[Path, str]:
         pages[root / "docs" / "papers" / f"{slug}.md"] = {"verdicts": verdict_table(result, stale)}
     found = {path: refresh(path.read_text(encoding="utf-8"), t) for path, t in pages.items() if path.exists()}
     findings = [finding for slug in known if slug in results and (finding := load_finding(slug, folder)) is not None]
-    return {**found, root / "docs" / "images" / "papers.svg": wall(findings)}
+    return {**found, root / "docs" / "images" / "papers.svg": wall([cell_of(finding) for finding in findings])}

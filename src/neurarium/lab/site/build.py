@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
 
 from neurarium.lab.errors import RequestError
 from neurarium.lab.figures import Curve
@@ -18,6 +21,7 @@ from neurarium.lab.site.content import PaperPage
 from neurarium.lab.site.intervals import interval_plot
 from neurarium.lab.site.signatures import signature
 from neurarium.lab.site.text import address, duration, file_name, number, prose, script, setting, words
+from neurarium.lab.site.wall import Cell, wall
 
 VERDICTS = ("reproduced", "undecided", "not reproduced", "not run")
 COMPARISON = "compared"
@@ -215,7 +219,13 @@ def _overview(pages: Sequence[PaperPage]) -> dict[str, Any]:
         "counts": {verdict: sum(row["counts"][verdict] for row in rows) for verdict in VERDICTS},
         "claims": sum(len(page.claims) for page in pages),
         "seconds": sum(page.seconds_total for page in pages),
+        "picture": _picture(pages),
     }
+
+
+def _picture(pages: Sequence[PaperPage]) -> Markup:
+    cells = [Cell(p.slug, p.title, p.figures, p.curves, [claim.verdict for claim in p.claims]) for p in pages]
+    return Markup(wall(cells, {page.slug: quote(file_name(page.slug)) for page in pages}))
 
 
 def _row(page: PaperPage) -> dict[str, Any]:
