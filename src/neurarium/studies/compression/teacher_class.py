@@ -212,7 +212,6 @@ STUDY = Study(
             "the representation serves another task better than a distilled student's", "Sec. 4.4",
             difference("transfer_accuracy", "class-4", "kd-single") > 0,
         ),
-        Claim("with less than a tenth of the parameters", "Abstract", value("parameter_ratio", "class-4") < 0.1),
     ],
     figures=[
         Bars("Test accuracy at one total size", metric="accuracy"),

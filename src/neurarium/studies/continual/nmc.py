@@ -48,7 +48,7 @@ from neurarium.continual import (
     learn_stream,
 )  # fmt: skip
 from neurarium.data import Split, load, printed_letters, split_stream
-from neurarium.lab import Bars, Claim, Curve, Metrics, Paper, Run, Scatter, Study, all_of, difference, value
+from neurarium.lab import Bars, Claim, Curve, Metrics, Paper, Run, Scatter, Study, all_of, difference
 from neurarium.models import FrozenEncoder
 from neurarium.studies.continual._domains import texts
 from neurarium.studies.continual._frozen import Adapter, Stopwatch, digit_images, pre_train, small_encoder
@@ -229,27 +229,28 @@ STUDY = Study(
     claims=[
         Claim(
             "the nearest mean is better than heads and adapters trained task by task, on both streams of images",
-            "Table 1: 83.7 % of ten CIFAR-100 tasks",
+            "Table 1",
             all_of(
                 *(difference("accuracy", "nmc", arm) > 0.05 for arm in TRAINED),
                 *(difference("accuracy_digits", "nmc", arm) > 0.05 for arm in TRAINED),
             ),
+            published="83.7 % on ten tasks of CIFAR-100",
         ),
         Claim(
             "on texts too it is better than those", "abstract",
             all_of(*(difference("accuracy_texts", "nmc", arm) > 0.05 for arm in TRAINED)),
         ),
         Claim(
-            "without a memory of examples it is about as good as replay", "Table 1: 83.7 against 82.5 %",
-            difference("accuracy", "nmc", "replay-20") > -0.05,
+            "without a memory of examples it is about as good as replay", "Table 1",
+            difference("accuracy", "nmc", "replay-20") > -0.05, published="83.7 against 82.5 %",
         ),
         Claim(
             "on texts too it is about as good as replay", "abstract",
             difference("accuracy_texts", "nmc", "replay-20") > -0.05,
         ),
         Claim(
-            "it comes near to training on all tasks at once", "Table 1: 83.7 against 90.9 %",
-            difference("accuracy", "joint", "nmc") < 0.12,
+            "it comes near to training on all tasks at once", "Table 1",
+            difference("accuracy", "joint", "nmc") < 0.12, published="83.7 against 90.9 %",
         ),
         Claim(
             "on texts too it comes near to training on all tasks at once", "abstract",
@@ -258,14 +259,6 @@ STUDY = Study(
         Claim(
             "what it owes to pre-training is large", "abstract",
             difference("accuracy", "nmc", "nmc-random-encoder") > 0.05,
-        ),
-        Claim(
-            "new classes leave old means alone: old classes among themselves are told apart as before", "section 3",
-            all_of(*(value(f"old_class_drift{stream}", "nmc") < 1e-12 for stream in STREAMS)),
-        ),
-        Claim(
-            "the order of the classes does not matter", "section 3",
-            all_of(*(value(f"order_deviation{stream}", "nmc") < 1e-12 for stream in STREAMS)),
         ),
     ],
     figures=[
