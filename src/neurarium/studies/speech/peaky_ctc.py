@@ -7,8 +7,8 @@ prior, with or without its gradient, or a generative model, finds the classifier
 the more blank. These are pictures in the paper, so the margins are ours, written before any run.
 
 Template arms: every loss on the paper's models (bias, memory, feed-forward, one number per symbol, with and without
-bias) from zero, 100 steps of SGD at 0.1, n = 4 and 10. They hardly depend on the seed, so what they show is a fact and no
-claim: it stands in the table of arms (CTC gets every label wrong, with a prior none; blank's mass; steps to a solution).
+bias) from zero, 100 steps of SGD at 0.1, n = 4 and 10. They hardly depend on the seed, so what they show is a
+fact and no claim: it stands in the table of arms (label errors, blank's mass, steps to a solution).
 At small only CTC and the priors see all models, the other losses three (bias, memory, feed-forward without bias). The
 generative loss has one model, its table.
 
