@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 from neurarium import learning
 from neurarium.recipes.gradient import GradientRecipe, Plan
@@ -23,4 +23,6 @@ class ForwardForward(GradientRecipe):
     def plan(self, problem: Problem, knobs: Knobs, progress: Progress) -> Plan:
         """The network, cut at its blocks."""
         model = problem.make_model(progress.seed)
-        return Plan(model, learning.ForwardForward(model, problem.loss, threshold=knobs["threshold"]))
+        # A picture has a border that tells nothing; a table's first columns may tell all.
+        label: Literal["overlay", "pad"] = "overlay" if problem.images else "pad"
+        return Plan(model, learning.ForwardForward(model, problem.loss, threshold=knobs["threshold"], label=label))

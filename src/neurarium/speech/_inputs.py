@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Targets = Tensor | Sequence[Sequence[int]]
+Targets = Tensor | Sequence[int] | Sequence[Sequence[int]] | Sequence[Tensor]
 
 
 def padded_targets(
@@ -24,9 +24,10 @@ def padded_targets(
         ValueError: lengths are missing or do not fit.
     """
     if not isinstance(targets, Tensor):
-        lengths = torch.tensor([len(row) for row in targets])
-        rows = [torch.as_tensor(row, dtype=torch.long) for row in targets]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+        rows = [torch.as_tensor(row, dtype=torch.long, device="cpu") for row in targets]
+        if any(row.dim() != 1 for row in rows):
+            raise TypeError("targets must be a list with a list of labels for each utterance")
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
     if targets.dim() not in (1, 2):
         raise ValueError(f"targets must be [batch, labels] or one row, not {list(targets.shape)}")
     if target_lengths is None:

@@ -136,3 +136,18 @@ def test_gradient_reversal():
 def test_bad_requests(use, sentence):
     with pytest.raises(ValueError, match=sentence):
         use()
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+@pytest.mark.parametrize("classes", [4, 12])
+def test_distances_keep_their_digits_far_from_the_origin_and_at_any_scale(classes, shift, scale):
+    layer = PrototypeSubspace(8, classes, scale=1.0, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.prototypes.copy_(scale * (layer.prototypes + shift))
+    z = scale * (torch.randn(20, 8, generator=torch.Generator().manual_seed(1)) + shift)
+    exact = PrototypeSubspace(8, classes, dtype=torch.float64)
+    with torch.no_grad():
+        exact.prototypes.copy_(layer.prototypes)
+    wanted = exact.distances(z.double())
+    assert torch.allclose(layer.distances(z).double(), wanted, rtol=1e-4, atol=1e-5 * float(wanted.max()))

@@ -310,3 +310,11 @@ def test_mirrored_levels_are_used_only_where_they_are_best():
     assert found.error == pytest.approx(0.5, abs=1e-6)
     assert found.fold == "none"  # -5, -1, 0 and 1 as one, 5
     assert optimal_derivative(F.gelu, 2).fold == "odd"
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_a_symmetry_is_seen_at_any_scale(scale):
+    plain, scaled = optimal_derivative(F.gelu, 2), optimal_derivative(lambda x: scale * F.gelu(x), 2)
+    assert scaled.fold == plain.fold
+    assert np.allclose(scaled.thresholds, plain.thresholds, atol=1e-6)
+    assert np.allclose(np.array(scaled.levels) / scale, plain.levels, atol=1e-6)

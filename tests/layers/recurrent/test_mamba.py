@@ -136,3 +136,18 @@ def test_it_is_the_reference_implementation():
     )
     y = block(torch.from_numpy(stored["x"]).double())
     assert torch.allclose(y, torch.from_numpy(stored["y"]).double(), atol=1e-6)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_of_no_tokens_there_is_nothing(bidirectional):
+    block = MambaBlock(6, bidirectional=bidirectional)
+    x = torch.randn(3, 0, 6, requires_grad=True)
+    y = block(x)
+    assert y.shape == (3, 0, 6)
+    y.sum().backward()
+    a, b = -torch.rand(4, 5), torch.randn(3, 0, 5)
+    h = torch.randn(3, 4, 5)
+    empty = torch.zeros(3, 0, 4)
+    found, last = selective_scan(empty, empty, a, b, b, initial=h)
+    assert found.shape == (3, 0, 4)
+    assert torch.equal(last, h)

@@ -56,3 +56,8 @@ def test_a_direction_forward():
         cumulative_sum_product(values + sign * step * ways[0], diagonals + sign * step * ways[1]) for sign in (1, -1)
     )
     torch.testing.assert_close(found, (ahead - behind) / (2 * step), rtol=1e-7, atol=1e-8)
+
+
+def test_no_steps_add_up_to_nothing():
+    assert cumulative_sum_product(torch.zeros(0, 3), torch.zeros(0, 3)).shape == (0, 3)
+    assert cumulative_sum_product(torch.zeros(0, 3)).shape == (0, 3)

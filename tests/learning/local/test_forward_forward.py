@@ -1,5 +1,6 @@
 """Forward-Forward: goodness, labels, locality, and that it learns."""
 
+import copy
 import itertools
 import math
 
@@ -148,3 +149,65 @@ def test_bad_batches():
         rule.assign_credit(x[:, :2], y)
     with pytest.raises(ValueError, match="no hidden block"):
         ForwardForward(nn.Linear(4, 3), cross_entropy)
+
+
+def table(order, rows=400):
+    """Only one column says anything of the class."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(CLASSES, (rows,), generator=generator)
+    x = torch.randn(rows, 6, generator=generator)
+    x[:, 0] = 3 * (y - 1) + 0.3 * torch.randn(rows, generator=generator)
+    return x[:, order], y
+
+
+def reached(label, order):
+    x, y = table(order)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, CLASSES))
+    rule = ForwardForward(net, label=label, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(rule.parameters(), 0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        rule.assign_credit(x, y)
+        optimizer.step()
+    return float((rule(x).argmax(1) == y).double().mean())
+
+
+def test_beside_a_table_the_label_takes_no_column():
+    orders = [0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]
+    padded = [reached("pad", order) for order in orders]
+    assert min(padded) > 0.9
+    overlaid = [reached("overlay", order) for order in orders]
+    assert overlaid[0] < 0.7 < overlaid[1]
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+def test_a_padded_label_is_further_inputs_of_the_first_layer(convolutional):
+    torch.manual_seed(0)
+    if convolutional:
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, CLASSES)).double()
+        x = torch.randn(5, 1, 4, 4, dtype=torch.float64)
+    else:
+        net, x = model(), batch(5)[0]
+    rule = ForwardForward(net, label="pad", blocks=None)
+    y = torch.arange(5, dtype=torch.int32) % CLASSES
+    seen = []
+    handle = net[1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    rule._run(x, [y])
+    handle.remove()
+    codes = x.flatten(1).abs().amax(1, keepdim=True) * nn.functional.one_hot(y.long(), CLASSES)
+    share = codes @ rule.label_weight.T
+    assert torch.allclose(seen[0], net[0](x) + (share[:, :, None, None] if convolutional else share))
+    assert torch.equal(net[0](x), net[0](x))  # no hook is left
+    rule.assign_credit(x, y)
+    assert bool(rule.label_weight.grad.any())
+    assert [name for name, _ in rule.named_parameters()].count("label_weight") == 1
+    again = ForwardForward(copy.deepcopy(net), label="pad")
+    again.load_state_dict(rule.state_dict())
+    assert torch.equal(again(x), rule(x))
+
+
+@pytest.mark.untyped
+def test_a_label_goes_over_or_beside():
+    with pytest.raises(ValueError, match="label must be 'overlay' or 'pad'"):
+        ForwardForward(model(), label="beside")

@@ -164,3 +164,19 @@ def test_the_recursion_is_the_simulation():
 def test_wrong_input_is_said(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("labels", [None, torch.arange(60) % 3])
+@pytest.mark.parametrize("world", [1, 4, 7, 40])
+def test_unpadded_ranks_share_out_every_example_once(labels, world):
+    scores = torch.rand(60, generator=torch.Generator().manual_seed(0)) + 0.1
+    options = {"labels": labels, "seed": 3, "world_size": world, "padded": False}
+    parts = [CurriculumSampler(scores, [0.25, 1.0], rank=rank, **options) for rank in range(world)]
+    for epoch, wanted in ((0, 15), (1, 60)):
+        for part in parts:
+            part.set_epoch(epoch)
+        drawn = [list(part) for part in parts]
+        assert [len(part) for part in parts] == [len(rows) for rows in drawn]
+        everything = [row for rows in drawn for row in rows]
+        assert len(everything) == len(set(everything)) == wanted
+        assert sorted(everything) == sorted(parts[0].indices().tolist())

@@ -250,8 +250,6 @@ def test_refusals():
         Tent(cnn()).adapt(x, torch.zeros(12))
     with pytest.raises(TypeError, match="one tensor"):
         Tent(cnn()).adapt((x, torch.zeros(12)))
-    with pytest.raises(ValueError, match="one example has no batch statistics"):
-        Tent(cnn()).adapt(x[:1])
     assert BatchNormAdapt(cnn(), mix=0.5).adapt(x[:1]).shape == (1, 4)
     dropping = nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Linear(3, 2))
     with pytest.raises(ValueError, match=r"dropout off \(module '1'\): call model.eval"):
@@ -269,3 +267,20 @@ def test_refusals():
             nothing(cnn(norm=False))
     with pytest.raises(ValueError, match="no normalisation layer is called '7'; there are: 1, 4"):
         Tent(cnn(), layers=["7"])
+
+
+@pytest.mark.parametrize("make", [BatchNormAdapt, Tent, lambda model: NeuroModulatedHebbian(model, bn="batch")])
+def test_a_lone_image_has_statistics_of_its_places(make):
+    x = shifted()[0][:1]
+    output = make(cnn()).adapt(x)
+    assert output.shape == (1, 4)
+    assert bool(output.isfinite().all())
+
+
+def test_a_lone_vector_has_no_statistics():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    for adapter in (BatchNormAdapt(model), Tent(model)):
+        with pytest.raises(ValueError, match="one example has no batch statistics: give larger batches"):
+            adapter.adapt(torch.randn(1, 3))
+        assert model[1].running_mean is not None
+    assert BatchNormAdapt(model, mix=0.5).adapt(torch.randn(1, 3)).shape == (1, 2)

@@ -271,3 +271,40 @@ def test_a_transformer_guides_a_recurrent_network_on_sequences():
             found.append(guidance.distances["rnn"])
     assert list(guidance.distances) == ["rnn"]
     assert found[-1] < 0.7 * found[0]
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+@pytest.mark.parametrize("width", [7, 1000])
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e3, 1e8, 1e30])
+def test_cka_and_rsa_are_free_of_scale_in_float32(scale, width, debiased):
+    x, y = normal(128, width), normal(128, width, seed=1) + normal(128, width)
+    wanted = linear_cka(x, y, debiased=debiased).item()
+    a, b = (scale * x).float().requires_grad_(), y.float()
+    found = linear_cka(a, b, debiased=debiased)
+    assert found.item() == pytest.approx(wanted, abs=1e-4)
+    assert linear_cka(a, a, debiased=debiased).item() == pytest.approx(1, abs=1e-5)
+    (gradient,) = torch.autograd.grad(found, a)
+    assert bool(gradient.isfinite().all())
+    assert bool(gradient.any())
+    assert rsa(a, b).item() == pytest.approx(rsa(x, y).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+def test_cka_of_activations_that_vary_little_beside_their_mean(debiased):
+    x, y = ((0.1 + 1e-8 * normal(128, 40, seed=seed)).float() for seed in (0, 1))
+    wanted = linear_cka(x.double(), y.double(), debiased=debiased).item()
+    assert linear_cka(x, y, debiased=debiased).item() == pytest.approx(wanted, abs=1e-4)
+    assert linear_cka(torch.ones(9, 3), torch.randn(9, 3), debiased=debiased).item() == 0
+
+
+def test_the_cka_of_layers_is_free_of_scale_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 4)).double()
+    small = nn.Sequential(*(nn.Linear(a, b) for a, b in ((6, 9), (9, 4)))).double()
+    loader = [(torch.randn(20, 6).double(), torch.zeros(20))]
+    with torch.no_grad():
+        for layer, like in zip(small, (model[0], model[2]), strict=True):
+            layer.weight.copy_(1e-8 * like.weight)
+            layer.bias.copy_(1e-8 * like.bias)
+    values = cka_matrix(model, small, loader, ["0"], ["0"]).values
+    assert values.item() == pytest.approx(1, abs=1e-6)

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from neurarium.learning import DirectFeedbackAlignment
 from neurarium.models import plain_mlp
-from neurarium.probes import learning_rate_law, maximal_learning_rate, sharpness
+from neurarium.probes import NoLearningRate, learning_rate_law, maximal_learning_rate, sharpness
 from neurarium.probes.training_speed._learning_rate import input_scaled_groups, search
 
 
@@ -184,3 +184,59 @@ def test_sharpness_leaves_the_model_as_it_was_and_says_the_same_twice():
     assert model[0].weight.grad is None
     with torch.no_grad():
         assert sharpness(model, cross_entropy, x, y).largest == pytest.approx(first.largest, rel=1e-3)
+
+
+def test_an_island_above_the_answer_is_no_answer():
+    def succeeds(rate):
+        return float(0 < rate < 0.1 or 0.3 < rate < 0.4)
+
+    for low in (0.2, 0.15, 0.01, 0.28):
+        found = search(succeeds, low=low, tolerance=0.01)
+        assert found.value == pytest.approx(0.1, rel=0.01), low
+    for low in (0.2, 0.05, 3.0, 1e-7, 1e3):  # and it goes the right way where it knows which
+        narrow = search(lambda r: float(0.04 < r < 0.07), low=low, tolerance=0.01, too_large=lambda r: r >= 0.07)
+        assert narrow.value == pytest.approx(0.07, rel=0.01)
+        assert len(narrow.trials) < 60
+    with pytest.raises(NoLearningRate, match=r"up to .* the budget is too small"):
+        search(lambda r: 0.0, low=0.1, too_large=lambda r: r > 1)
+    with pytest.raises(NoLearningRate, match="training fails at every rate"):
+        search(lambda r: 0.0, low=0.1)
+
+
+class Rooted(nn.Module):
+    """Parameters of its own that inputs meet late, and one that they do not meet at all by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(3))
+        self.floor = nn.Parameter(torch.zeros(1))
+        self.leave, self.entry = nn.Linear(5, 3), nn.Linear(4, 5)
+
+    def forward(self, x):
+        floor = self.floor.exp()
+        return self.gain * self.leave(torch.relu(self.entry(x / 2))) + floor
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.scale = nn.Linear(4, 3), nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        return self.layer(x * self.scale.exp())
+
+
+def test_the_input_layer_is_what_inputs_meet_first():
+    x, model = torch.randn(2, 4), Rooted()
+    for given, wanted in ((x, [model.entry.weight, model.entry.bias]), (None, [model.leave.weight, model.leave.bias])):
+        slow, rest = input_scaled_groups(model, 0.5, 0.1, x=given)
+        assert [id(p) for p in slow["params"]] == [id(p) for p in wanted]
+        assert (slow["lr"], rest["lr"]) == (0.05, 0.5)
+        assert len(rest["params"]) == 4
+    scaled = Scaled()
+    assert input_scaled_groups(scaled, 0.5, x=x)[0]["params"] == [scaled.scale]
+    lstm = nn.Sequential(nn.LSTM(4, 3))
+    assert len(input_scaled_groups(lstm, 0.5, x=torch.randn(5, 2, 4))[0]["params"]) == 4
+    conv = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 2, 3)), nn.Conv1d(2, 2, 1))
+    found = {id(p) for p in input_scaled_groups(conv, 0.5, x=torch.randn(2, 4, 8))[0]["params"]}
+    assert found == {id(p) for p in conv[0].parameters()}

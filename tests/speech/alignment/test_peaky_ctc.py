@@ -244,3 +244,19 @@ def test_a_target_that_does_not_fit_is_left_out_or_refused_with_any_share_of_vit
     assert not log_probs.grad[:, 0].any()
     with pytest.raises(ValueError, match="utterance 0 needs at least 4 frames, it has 3"):
         FullSumLoss(viterbi=viterbi)(log_probs, targets, lengths, (4, 2))
+
+
+def test_targets_may_be_lists():
+    log_probs = torch.randn(8, 3, 5, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    rows, lengths = [[1, 2, 2], [], [4]], (8, 7, 6)
+    tensor = torch.tensor([[1, 2, 2], [0, 0, 0], [4, 0, 0]])
+    wanted = FullSumLoss(reduction="none")(log_probs, tensor, lengths, (3, 0, 1))
+    for given in (rows, tuple(map(tuple, rows)), [torch.tensor(row, dtype=torch.int32) for row in rows]):
+        found = FullSumLoss(reduction="none")(log_probs, given, list(lengths), [3, 0, 1])
+        assert torch.equal(found, wanted)
+    single = FullSumLoss(reduction="none")(log_probs[:, 0], [1, 2, 2], (8,), (3,))
+    assert single.item() == pytest.approx(wanted[0].item(), abs=1e-5)
+    with pytest.raises(ValueError, match=r"targets have the lengths \[3, 0, 1\], but target_lengths says \[3, 0, 2\]"):
+        FullSumLoss()(log_probs, rows, lengths, (3, 0, 2))
+    with pytest.raises(ValueError, match="a list with a list of labels for each utterance"):
+        FullSumLoss()(log_probs, [1, 2, 3], lengths, (1, 1, 1))

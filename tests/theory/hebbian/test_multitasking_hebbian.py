@@ -135,3 +135,12 @@ def test_bad_arguments(arguments):
 def test_bad_start():
     with pytest.raises(ValueError, match="start must be one of"):
         multitasking_overlaps(3, 0.5, 0.1, start="spurious")
+
+
+@pytest.mark.parametrize("dilution", [0.0, 0.9, 0.99, 0.9999])
+def test_a_phase_is_named_by_shares_of_what_an_overlap_can_be(dilution):
+    found = multitasking_overlaps(3, dilution, 0.3 * (1 - dilution), start="parallel")
+    assert float(found.patterns.min() / (1 - dilution)) > 0.3
+    assert found.phase in ("parallel", "hierarchical")
+    assert multitasking_overlaps(3, 0.99, 0.003).phase in ("parallel", "hierarchical")
+    assert multitasking_overlaps(3, dilution, 2.0 * (1 - dilution)).phase == "ergodic"

@@ -246,13 +246,14 @@ def activation_neurons(
         mean, square, count = zip(*(moments[side][name] for side in (0, 1)), strict=True)
         means = [m / c for m, c in zip(mean, count, strict=True)]
         total = sum(square) / sum(count) - (sum(mean) / sum(count)) ** 2
-        scores[name] = (means[0] - means[1]).abs() / total.clamp_min(1e-12).sqrt()
+        scores[name] = (means[0] - means[1]).abs() / total.clamp_min(torch.finfo(total.dtype).tiny).sqrt()
     return choose(scores, fraction, unit=unit, costs=_costs(found, budget))
 
 
 def _moments(into: dict[str, list[Tensor]], name: str, unit: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
         flat = (inputs[0] if unit == "ffn" else output).detach().float().flatten(0, -2)
+        flat = flat if flat.device.type == "mps" else flat.double()  # a variance as a difference of squares needs it
         now = [flat.sum(0), flat.square().sum(0), torch.tensor(float(len(flat)), device=flat.device)]
         before = into.get(name)
         into[name] = now if before is None else [a + b for a, b in zip(before, now, strict=True)]

@@ -203,10 +203,10 @@ class NearestMeanClassifier(ExactBuffers, Strategy):
         rows = self._rows(plain_labels(y)).to(scores.device)
         if scores.shape[1] == 1:
             return self.temperature
-        spread = float(scores.std(1).mean().clamp_min(1e-12))
+        spread = max(float(scores.double().std(1).mean()), 1e-300)
         loss = nn.functional.cross_entropy
         grid = spread * torch.logspace(-4, 3, 141, dtype=torch.float64)
-        self.temperature = min(grid.tolist(), key=lambda t: float(loss(2 * scores / t, rows)))
+        self.temperature = min(grid.tolist(), key=lambda t: float(loss(2 * scores.double() / t, rows)))
         return self.temperature
 
     # Inside

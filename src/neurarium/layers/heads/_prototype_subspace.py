@@ -68,7 +68,8 @@ class PrototypeSubspace(nn.Module):
         if not self.subspace or len(p) - 1 >= self.in_features:
             return torch.eye(self.in_features, device=p.device, dtype=p.dtype)
         differences = (p[1:] - p[0]).T
-        size = differences.detach().abs().max().clamp_min(JITTER)
+        size = differences.detach().abs().max()
+        size = torch.where(size > 0, size, 1.0)
         jitter = torch.eye(*differences.shape, device=p.device, dtype=p.dtype) * size * JITTER
         q, r = torch.linalg.qr(differences + jitter)
         diagonal = r.detach().diagonal().abs()
@@ -85,7 +86,8 @@ class PrototypeSubspace(nn.Module):
     def distances(self, z: Tensor, basis: Tensor | None = None) -> Tensor:
         """Squared distances to every prototype inside the subspace, ``[..., num_classes * duplication]``."""
         q = self.basis() if basis is None else basis
-        point, prototype = z @ q, self.prototypes @ q
+        origin = self.prototypes[0].detach()  # distances do not depend on it, but their digits do
+        point, prototype = (z - origin) @ q, (self.prototypes - origin) @ q
         squares = point.square().sum(-1, keepdim=True) + prototype.square().sum(-1)
         return (squares - 2 * point @ prototype.T).clamp_min(0)
 

@@ -179,9 +179,10 @@ def _symmetry(fn: Elementwise, weight: Elementwise | None, low: float, high: flo
     if not np.allclose(w_right, w_left, rtol=1e-6):
         return "none"
     up, down = _derivative(fn, right), _derivative(fn, left)
-    if np.allclose(up, down, atol=1e-6):
+    close = 1e-6 * float(np.abs([up, down]).max())
+    if np.allclose(up, down, atol=close):
         return "even"
-    return "odd" if np.allclose(up + down, up[-1] + down[-1], atol=1e-6) else "none"
+    return "odd" if np.allclose(up + down, up[-1] + down[-1], atol=close) else "none"
 
 
 def _weights(weight: Elementwise | None, points: Grid) -> Grid:

@@ -44,6 +44,8 @@ def selective_scan(
         y, and the last state.
     """
     state = x.new_zeros(len(x), *A.shape) if initial is None else initial
+    if x.shape[1] == 0:
+        return x, state
     if x.shape[1] <= chunk:
         y, state = _scan(x, delta, A, B, C, state, parallel)
     else:
@@ -113,8 +115,10 @@ class MambaBlock(nn.Module):
             self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """All tokens at once."""
+        """All tokens at once; of none there is nothing."""
         inside, gate = self.in_proj(x).chunk(2, dim=-1)
+        if x.shape[1] == 0:
+            return self.out_proj(inside)
         if self.bidirectional:
             there, back = self._mix(torch.cat([inside, inside.flip(1)]))[0].chunk(2)
             y = there + back.flip(1)

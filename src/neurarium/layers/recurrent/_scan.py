@@ -32,6 +32,8 @@ def cumulative_sum_product(
     Raises:
         ValueError: ``diagonals`` has not one row fewer than ``values``.
     """
+    if len(values) == 0:
+        return values
     if diagonals is None:
         return values.flip(0).cumsum(0).flip(0)
     if len(diagonals) != len(values) - 1:

@@ -89,7 +89,7 @@ def _newton_signs(r: Tensor, y: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 def _newton_numbers(r: Tensor, y: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """The least-squares fit needs no search: ``ρ = 1``, unless the network is zero."""
     square = h.square().sum((1, 2))
-    return torch.where(square >= SMALLEST, 1.0, 0.0).to(h), square
+    return torch.where(square > 0, 1.0, 0.0).to(h), square
 
 
 def _start_signs(y: Tensor) -> Tensor:

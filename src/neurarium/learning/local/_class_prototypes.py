@@ -32,6 +32,7 @@ def class_prototypes(
         members = flat[y == label]
         if not len(members):
             raise ValueError(f"class {label} has no example to take as its prototype")
-        medians = [torch.cdist(part, members).median(1).values for part in members.split(256)]
+        near = members - members.mean(0)  # far from the origin distances would lose their digits
+        medians = [torch.cdist(part, near).median(1).values for part in near.split(256)]
         found.append(members[torch.cat(medians).argmin()])
     return torch.stack(found)

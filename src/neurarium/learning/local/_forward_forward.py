@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,17 +19,20 @@ from neurarium.learning.cutting._local_blocks import BypassCheck, find_entries, 
 class ForwardForward(LearningRule):
     """Goodness g = mean a² of every block, pushed above θ for the right label and below it for a wrong one.
 
-    (Hinton, 2022.) The label is written over the first C features of the input, so these must carry nothing (the dark
-    border of an image). A block's loss is softplus(θ − g) for the example with its label and softplus(g − θ) for the
-    same example with a random wrong one. Between blocks the activation is divided by its root mean square, so that the
-    next block cannot read off the goodness. The model's readout is trained by ``loss`` on the normalised activation
-    that the label-free example (1 / C in each label feature) gives. The model is of use only through the rule.
+    (Hinton, 2022.) The label is written over the first C features of the input, which must then carry nothing (the dark
+    border of an image), or beside the input (``label="pad"``). A block's loss is softplus(θ − g) for the example with
+    its label and softplus(g − θ) for the same example with a random wrong one. Between blocks the activation is divided
+    by its root mean square, so that the next block cannot read off the goodness. The model's readout is trained by
+    ``loss`` on the normalised activation that the label-free example (1 / C in each label feature) gives. The model is
+    of use only through the rule.
 
     Args:
         model: a chain of blocks and a readout to C classes; the input [batch, ...] has at least C values per example.
         loss: loss of the readout.
         threshold: θ; a number near the mean square of an activation at the start.
         num_classes: C; by default the outputs of the model's last layer.
+        label: ``"overlay"``: over the first C features; ``"pad"``: in C features more, whose weights into the first
+            linear or convolutional layer are the rule's own. Tables, whose first columns tell something, need it.
         blocks: see `find_blocks`.
         prediction: ``"goodness"``: try all C labels, C passes, and give the sum of every block's goodness;
             ``"readout"``: one pass of the label-free example.
@@ -44,6 +47,7 @@ class ForwardForward(LearningRule):
 
     slug: ClassVar[str] = "forward-forward"
     learning_rate: ClassVar[float] = 3e-3
+    label_layer: nn.Module
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class ForwardForward(LearningRule):
         *,
         threshold: float = 2.0,
         num_classes: int | None = None,
+        label: Literal["overlay", "pad"] = "overlay",
         blocks: Blocks = None,
         prediction: Literal["goodness", "readout"] = "goodness",
         local: bool = True,
@@ -60,6 +65,8 @@ class ForwardForward(LearningRule):
         super().__init__(model, loss)
         if prediction not in ("goodness", "readout"):
             raise ValueError(f"prediction must be 'goodness' or 'readout', not {prediction!r}")
+        if label not in ("overlay", "pad"):
+            raise ValueError(f"label must be 'overlay' or 'pad', not {label!r}")
         self.num_classes = output_features(model)[0] if num_classes is None else num_classes
         if self.num_classes < 2:
             raise ValueError("forward-forward needs at least 2 classes: it learns from labels, right and wrong")
@@ -71,13 +78,15 @@ class ForwardForward(LearningRule):
         self.threshold, self.prediction, self.local, self.generator = threshold, prediction, local, generator
         self.layer_losses: list[Tensor] = []
         self._bypass = BypassCheck()
+        self.label_weight: nn.Parameter | None = None
+        if label == "pad":
+            self._widen()
 
     def forward(self, x: Tensor) -> Float[Tensor, "batch classes"]:
         """Total goodness of every label, or the readout."""
         if self.prediction == "readout":
             with self._normalising():
-                output: Tensor = self.model(self.embed(x, None))
-            return output
+                return self._run(x, [None])
         return torch.stack(self.goodness(x)).sum(0)
 
     def goodness(self, x: Tensor) -> list[Float[Tensor, "batch classes"]]:
@@ -86,24 +95,47 @@ class ForwardForward(LearningRule):
         for label in range(self.num_classes):
             found: list[Tensor] = []
             with self._normalising(found):
-                self.model(self.embed(x, torch.full((len(x),), label, device=x.device)))
+                self._run(x, [torch.full((len(x),), label, device=x.device)])
             columns.append(found)
         return [torch.stack(block, 1) for block in zip(*columns, strict=True)]
 
+    def codes(self, x: Tensor, y: Tensor | None) -> Float[Tensor, "batch classes"]:
+        """What is written for a label: one-hot at the example's largest magnitude, or as much for none of them."""
+        height = x.flatten(1).abs().amax(1, keepdim=True)
+        if y is None:
+            return (height / self.num_classes).expand(-1, self.num_classes)
+        return height * F.one_hot(y.long(), self.num_classes)
+
     def embed(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """``x`` with its label, one-hot at the example's largest magnitude, over its first C features."""
+        """``x`` with its label over its first C features."""
         flat = x.flatten(1).clone()
         if not flat.is_floating_point() or flat.shape[1] < self.num_classes:
             raise ValueError(
                 f"x must be floating-point with at least {self.num_classes} values per example to write the label "
-                f"on, not {x.dtype} of shape {tuple(x.shape)}"
+                f"on, not {x.dtype} of shape {tuple(x.shape)}; label='pad' writes it beside x"
             )
-        height = flat.abs().amax(1, keepdim=True)
-        if y is None:
-            flat[:, : self.num_classes] = height / self.num_classes
-        else:
-            flat[:, : self.num_classes] = height * F.one_hot(y.long(), self.num_classes)
+        flat[:, : self.num_classes] = self.codes(x, y)
         return flat.view_as(x)
+
+    def _run(self, x: Tensor, labels: Sequence[Tensor | None]) -> Tensor:
+        """The model on the examples with each of several labels, one after another in one batch."""
+        if self.label_weight is None:
+            output: Tensor = self.model(torch.cat([self.embed(x, y) for y in labels]))
+            return output
+        weight, codes = self.label_weight, torch.cat([self.codes(x, y) for y in labels])
+
+        def add(layer: nn.Module, inputs: Any, z: Tensor) -> Tensor:
+            share = F.linear(codes, weight)
+            last = isinstance(layer, nn.Linear)
+            between = [1] * (z.dim() - 2)
+            return z + share.view(len(z), *(between if last else []), -1, *([] if last else between))
+
+        handle = self.label_layer.register_forward_hook(add, prepend=True)
+        try:
+            output = self.model(torch.cat([x] * len(labels)))
+        finally:
+            handle.remove()
+        return output
 
     def assign_credit(self, x: Tensor, y: Tensor) -> Tensor:
         """Add the gradients of every block and of the readout; returns the readout's loss, detached."""
@@ -126,8 +158,8 @@ class ForwardForward(LearningRule):
             return _normalised(a.detach())
 
         with visiting(self.entries, contrast):
-            output = self.model(torch.cat([self.embed(x, y), self.embed(x, wrong), self.embed(x, None)]))
-        loss = self.loss(output[2 * rows :], y)
+            output = self._run(x, [y, wrong, None])
+        loss = self.loss(output[2 * rows :], y.long())
         if self.local:
             self._bypass.check(loss, self.entries[-1])
             self._bypass.done()
@@ -149,6 +181,18 @@ class ForwardForward(LearningRule):
             raise ValueError(f"labels must lie in 0..{self.num_classes - 1}; they go from {y.min()} to {y.max()}")
         shift = torch.randint(1, self.num_classes, y.shape, generator=self.generator, device=y.device)
         return (y + shift) % self.num_classes
+
+    def _widen(self) -> None:
+        """Weights from C label features into the first layer, as torch would draw them for a layer so much wider."""
+        kinds = (nn.Linear, nn.modules.conv._ConvNd)
+        layer = next((module for module in self.model.modules() if isinstance(module, kinds)), None)
+        if layer is None:
+            raise ValueError("label='pad' needs a linear or convolutional layer that the input reaches first")
+        weight: Tensor = layer.weight
+        outputs, inputs = weight.shape[0], weight[0].numel()
+        bound = (inputs + self.num_classes) ** -0.5
+        self.label_weight = nn.Parameter(weight.new_empty(outputs, self.num_classes).uniform_(-bound, bound))
+        self.__dict__["label_layer"] = layer  # the model's: not a module of this one a second time
 
     @contextmanager
     def _normalising(self, found: list[Tensor] | None = None) -> Iterator[None]:

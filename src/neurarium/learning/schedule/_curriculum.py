@@ -78,7 +78,8 @@ class CurriculumSampler(Sampler[int]):
     For a `torch.utils.data.DataLoader` or anything that takes indices. A pass at fraction 1 is an ordinary shuffled
     epoch, whatever the scores. Every pass is drawn from a generator of its own, made of ``seed`` and the pass, so that
     all ranks of a distributed run draw the same examples and share them out; where they do not divide, the first ones
-    are used twice, as by torch's `DistributedSampler`, since ranks of unequal length would wait for each other.
+    are used twice, as by torch's `DistributedSampler`, since ranks of unequal length would wait for each other in
+    training. With ``padded=False`` each is used once, and some ranks get one less, as an evaluation wants it.
 
     ```
     sampler = CurriculumSampler(1 / difficulty_scores(model, loader), cycle_sizes(epochs=10))
@@ -96,6 +97,7 @@ class CurriculumSampler(Sampler[int]):
         seed: of all draws.
         rank: of this process.
         world_size: processes that share each pass.
+        padded: give every rank the same number of examples.
 
     Raises:
         ValueError: a score that is not positive and finite (its place is named), a fraction outside (0, 1], labels of
@@ -111,6 +113,7 @@ class CurriculumSampler(Sampler[int]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        padded: bool = True,
     ) -> None:
         self.scores = scores
         if not sizes or any(not 0 < size <= 1 for size in sizes):
@@ -120,7 +123,7 @@ class CurriculumSampler(Sampler[int]):
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be between 0 and {world_size - 1}, not {rank}")
         self.sizes, self.labels, self.seed = list(sizes), labels, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.padded = rank, world_size, padded
         self.epoch = 0
 
     @property
@@ -173,16 +176,16 @@ class CurriculumSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         indices = self.indices()
-        return iter(indices[torch.arange(self.rank, self._total(), self.world_size) % len(indices)].tolist())
+        return (int(indices[place % len(indices)]) for place in range(self.rank, self._total(), self.world_size))
 
     def __len__(self) -> int:
-        return self._total() // self.world_size
+        return len(range(self.rank, self._total(), self.world_size))
 
     def _total(self) -> int:
-        """Examples of this pass on all ranks, a multiple of their number."""
+        """Examples of this pass on all ranks; padded, a multiple of their number."""
         members = [len(self.scores)] if self.labels is None else self.labels.unique(return_counts=True)[1].tolist()
         drawn = sum(max(1, int(self.sizes[self.epoch] * count)) for count in members)
-        return math.ceil(drawn / self.world_size) * self.world_size
+        return math.ceil(drawn / self.world_size) * self.world_size if self.padded else drawn
 
 
 def weighted_sample(scores: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:

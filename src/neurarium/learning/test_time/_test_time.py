@@ -186,8 +186,6 @@ class TestTimeAdaptation(nn.Module):
             if module.training and isinstance(module, (_DropoutNd, _BatchNorm)):
                 what = "dropout off" if isinstance(module, _DropoutNd) else "batch normalisation in evaluation mode"
                 raise ValueError(f"adaptation needs {what} (module {name!r}): call model.eval()")
-        if self.bn == "batch" and len(x) < 2 and any(isinstance(m, _BatchNorm) for m in self.model.modules()):
-            raise ValueError("one example has no batch statistics: give larger batches, or bn='source' or bn='mix'")
 
 
 @contextmanager
@@ -209,9 +207,14 @@ def statistics(model: nn.Module, bn: str, mix: float = 0.5) -> Iterator[None]:
         module.running_mean = torch.lerp(source[0], mean, mix)
         module.running_var = torch.lerp(source[1], variance, mix)
 
+    def several(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if arguments[0].numel() == arguments[0].shape[1]:  # maps of one image have a value per place
+            raise ValueError("one example has no batch statistics: give larger batches, or bn='source' or bn='mix'")
+
     if bn == "batch":
         for layer in layers:  # without running statistics the layer takes those of the batch
             layer.running_mean = layer.running_var = None
+            handles.append(layer.register_forward_pre_hook(several))
     elif bn == "mix":
         for layer, source in zip(layers, kept):
             handles.append(layer.register_forward_pre_hook(lambda m, a, source=source: blend(m, a, source)))

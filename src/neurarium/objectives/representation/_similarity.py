@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +41,7 @@ def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> Float[Tensor,
     Raises:
         ValueError: another number of examples on the two sides, or too few.
     """
-    x, y = _flat(x, y, 4 if debiased else 2)
-    x, y = x - x.mean(0), y - y.mean(0)
+    x, y = (_centred(z) for z in _flat(x, y, 4 if debiased else 2))
     if debiased:
         gram_x, gram_y = zero_diagonal(x @ x.T), zero_diagonal(y @ y.T)
         return _ratio(unbiased_hsic(gram_x, gram_y), unbiased_hsic(gram_x, gram_x), unbiased_hsic(gram_y, gram_y))
@@ -62,7 +62,7 @@ def rsa(x: Tensor, y: Tensor) -> Float[Tensor, ""]:
     Raises:
         ValueError: another number of examples on the two sides, or fewer than 2.
     """
-    x, y = _flat(x, y, 2)
+    x, y = (_of_size_one(z) for z in _flat(x, y, 2))
     gram_x, gram_y = (torch.nn.functional.normalize(z, dim=1) for z in (x, y))
     gram_x, gram_y = (gram_x @ gram_x.T).flatten(), (gram_y @ gram_y.T).flatten()
     gram_x, gram_y = gram_x - gram_x.mean(), gram_y - gram_y.mean()
@@ -80,8 +80,22 @@ def _flat(x: Tensor, y: Tensor, fewest: int) -> tuple[Tensor, Tensor]:
 
 def _ratio(cross: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """cross / sqrt(first second); 0, without a gradient, where a side is constant."""
-    scale = (first * second).clamp_min(0).sqrt()
+    scale = first.clamp_min(0).sqrt() * second.clamp_min(0).sqrt()
     return cross / scale if float(scale.detach()) > torch.finfo(scale.dtype).tiny else torch.zeros_like(cross)
+
+
+def _centred(x: Tensor) -> Tensor:
+    """Columns less their means, of size 1: similarities are free of scale, but products of float32 are not."""
+    x = _of_size_one(x)
+    x = x - x.mean(0)
+    return _of_size_one(x - x.mean(0))  # once more, for columns that vary little beside their mean
+
+
+def _of_size_one(x: Tensor) -> Tensor:
+    """Divided by the power of two next to the largest magnitude, which rounds nothing and counts as a constant."""
+    largest = float(x.detach().abs().max())
+    exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
+    return x * 2.0 ** -max(-120, min(exponent, 120))
 
 
 def zero_diagonal(gram: Tensor) -> Tensor:

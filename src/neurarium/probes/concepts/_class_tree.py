@@ -100,7 +100,7 @@ def prototype_tree(prototypes: Mapping[str, Tensor], names: Mapping[str, Sequenc
         labels += given
     points = torch.cat([p.detach().double() for p in prototypes.values()])
     points = torch.cat([torch.zeros_like(points[:1]), points])
-    distances = torch.cdist(points, points)
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     nearest, link = distances[0].clone(), torch.zeros(len(points), dtype=torch.long, device=points.device)
     nearest[0] = torch.inf
     edges = set()

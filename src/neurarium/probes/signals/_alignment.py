@@ -56,8 +56,8 @@ class Alignment(ProbeResult):
 def alignment(rule: Signalling, x: Any, y: Tensor) -> Alignment:
     """Compare the signals of a rule with those of backpropagation on one batch, at the same weights.
 
-    Neither ``.grad`` nor the model's mode changes; what is not an example's (gradients below 1e-8) does not count
-    (Launay et al., 2020, section 2).
+    Neither ``.grad`` nor the model's mode changes; what is not an example's (gradients below 1e-8 of the largest) does
+    not count (Launay et al., 2020, section 2).
 
     Args:
         rule: a rule with a ``signals`` method.
@@ -79,7 +79,7 @@ def alignment(rule: Signalling, x: Any, y: Tensor) -> Alignment:
     means, deviations = [], []
     for signal, gradient in zip(told.values(), true, strict=True):
         a, b = signal.flatten(1).double(), gradient.flatten(1).double()
-        a, b = (torch.where(v.abs() < 1e-8, 0.0, v) for v in (a, b))
+        a, b = (torch.where(v.abs() < 1e-8 * v.abs().max(), 0.0, v) for v in (a, b))
         cosines = torch.cosine_similarity(a, b, dim=1, eps=1e-30)[(a.norm(dim=1) > 0) & (b.norm(dim=1) > 0)]
         if len(cosines) == 0:
             raise ValueError("no example has a gradient to compare with: is everything learnt, or the feedback zero?")

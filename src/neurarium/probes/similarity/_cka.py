@@ -78,7 +78,8 @@ def cka_matrix(
             own_b = own_b + torch.stack([unbiased_hsic(b, b) for b in of_b])
     if not names[0]:
         raise ValueError("the loader gave no batch of at least 4 examples")
-    return CkaMatrix(cross / (own_a[:, None] * own_b).clamp_min(1e-30).sqrt(), *names)
+    scale = own_a.clamp_min(0).sqrt()[:, None] * own_b.clamp_min(0).sqrt()
+    return CkaMatrix(torch.where(scale > 0, cross / scale, 0.0), *names)
 
 
 def _gram(activation: Tensor) -> Tensor:

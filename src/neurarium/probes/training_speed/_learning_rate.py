@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
-from neurarium.training import undisturbed
+from neurarium.probes.training_speed._input_layer import reached_first
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class MaximalLearningRate(ProbeResult):
         return ax
 
 
+class NoLearningRate(ValueError):
+    """No rate that was tried succeeds."""
+
+
 def search(
     succeeds: Callable[[float], float],
     *,
@@ -58,10 +62,13 @@ def search(
     factor: float = 2.0,
     tolerance: float = 0.1,
     cap: float = 1e3,
+    too_large: Callable[[float], bool] | None = None,
 ) -> MaximalLearningRate:
-    """Multiply until a rate succeeds, then until one fails, then bisect in the logarithm.
+    """Find a rate that succeeds, multiply it until one fails, then bisect in the logarithm.
 
-    Rates too small to reach the threshold within a budget fail as well, which is why the first ones may.
+    Where ``low`` fails, it can be too large or too small (rates that do not reach the threshold within a budget fail as
+    well). With ``too_large`` the search knows which way to go. Without, it goes down first, to a thousandth of ``low``,
+    and then up: an island of successes above rates that fail is no answer.
 
     Args:
         succeeds: ``succeeds(rate) -> share of restarts that succeeded``; more than half counts as success.
@@ -69,10 +76,11 @@ def search(
         factor: of the first steps.
         tolerance: stop when failure / success < 1 + tolerance.
         cap: largest rate that is tried.
+        too_large: ``too_large(rate)``, asked of a rate that has failed: whether smaller ones may do.
 
     Raises:
-        ValueError: no rate up to the cap succeeds.
-    """  # fmt: skip
+        NoLearningRate: no rate succeeds.
+    """
     trials: list[tuple[float, float]] = []
 
     def tried(rate: float) -> bool:
@@ -80,12 +88,15 @@ def search(
         return trials[-1][1] > 0.5
 
     good = low
-    while not tried(good):
-        good *= factor
-        if good > cap:
-            raise ValueError(f"training fails at every rate from {low:g} to {cap:g}: the model or the budget is wrong")
-    bad = good * factor
-    while tried(bad):
+    if not tried(low):
+        good = (
+            _beside(tried, low, factor, cap)
+            if too_large is None
+            else _between(tried, too_large, low, factor, tolerance, cap)
+        )
+    failed = [rate for rate, share in trials if share <= 0.5 and rate > good]
+    bad = min(failed) if failed else good * factor
+    while not failed and tried(bad):
         good, bad = bad, bad * factor
         if bad > cap:
             return MaximalLearningRate(math.inf, (good, math.inf), tuple(trials), censored=True)
@@ -93,6 +104,39 @@ def search(
         middle = math.sqrt(good * bad)
         good, bad = (middle, bad) if tried(middle) else (good, middle)
     return MaximalLearningRate(math.sqrt(good * bad), (good, bad), tuple(trials))
+
+
+def _beside(tried: Callable[[float], bool], low: float, factor: float, cap: float) -> float:
+    """The nearest success below a rate that failed, and where there is none, above."""
+    rate = low / factor
+    while rate >= 1e-3 * low:
+        if tried(rate):
+            return rate
+        rate /= factor
+    rate = low * factor
+    while rate <= cap:
+        if tried(rate):
+            return rate
+        rate *= factor
+    raise NoLearningRate(f"training fails at every rate from {low:g} to {cap:g}: the model or the budget is wrong")
+
+
+def _between(
+    tried: Callable[[float], bool], too_large: Callable[[float], bool], low: float, factor: float, tolerance: float,
+    cap: float,
+) -> float:  # fmt: skip
+    """A success between the rates that are too small and those that are too large."""
+    small, large, rate = 0.0, math.inf, low
+    while True:
+        small, large = (small, rate) if too_large(rate) else (rate, large)
+        rate = math.sqrt(small * large) if small and large < math.inf else rate / factor if not small else rate * factor
+        if rate > cap or rate < 1e-9 * low or large < (1 + tolerance) * small:
+            raise NoLearningRate(
+                f"training fails at every rate that was tried: up to {small:g} the budget is too small, from {large:g} "
+                "on it diverges; the model or the budget is wrong"
+            )
+        if tried(rate):
+            return rate
 
 
 def maximal_learning_rate(
@@ -135,10 +179,13 @@ def maximal_learning_rate(
         budget_used: a list that gets the share of the budget at which each success came.
 
     Raises:
-        ValueError: the threshold is not above chance or not below 1, a loader gives no batches, or no rate succeeds.
+        ValueError: the threshold is not above chance or not below 1, or a loader gives no batches.
+        NoLearningRate: no rate succeeds.
     """
     if not chance < threshold < 1:
         raise ValueError(f"threshold must lie between chance, {chance}, and 1, not {threshold}")
+
+    diverged: set[float] = set()
 
     def once(rate: float, restart: int) -> bool:
         model = make_model(restart)
@@ -158,6 +205,7 @@ def maximal_learning_rate(
             first = now if step == 1 else first
             high = high + 1 if now > 10 * first else 0
             if not math.isfinite(now) or high >= 50:
+                diverged.add(rate)
                 return False
             optimizer.step()
             if (step % check_every == 0 or step == steps) and evaluate(model) >= threshold:
@@ -176,7 +224,7 @@ def maximal_learning_rate(
                 break
         return wins / (wins + losses)
 
-    return search(succeeds, low=low, factor=factor, tolerance=tolerance)
+    return search(succeeds, low=low, factor=factor, tolerance=tolerance, too_large=diverged.__contains__)
 
 
 def _endless(begin: Callable[[], Iterable[tuple[Any, Tensor]]]) -> Iterator[tuple[Any, Tensor]]:
@@ -195,35 +243,22 @@ def input_scaled_groups(model: nn.Module, lr: float, input_scale: float = 0.01, 
         model: any module.
         lr: rate of everything else.
         input_scale: factor of the first module's rate.
-        x: inputs, to find the module that is reached first when the model runs; without them the one that was
-            registered first.
+        x: inputs, to find the parameters that they reach first when the model runs; without them the layer that was
+            registered first counts.
 
     Raises:
         ValueError: the model has no trainable parameter.
     """
-    own = {m: [p for p in m.parameters(recurse=False) if p.requires_grad] for m in model.modules()}
-    candidates = [module for module, parameters in own.items() if parameters]
-    if not candidates:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
         raise ValueError("the model has no parameter to train")
-    if x is not None:
-        candidates = _as_reached(model, candidates, x) or candidates
-    first = own[candidates[0]]
+    layers = sorted(model.modules(), key=lambda m: next(m.children(), None) is not None)  # containers come last
+    own = [[p for p in m.parameters(recurse=False) if p.requires_grad] for m in layers]
+    first = (reached_first(model, x) if x is not None else []) or next(part for part in own if part)
     chosen = {id(p) for p in first}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    rest = [p for p in trained if id(p) not in chosen]
     groups: list[dict[str, Any]] = [{"params": first, "lr": lr * input_scale}]
     return groups + ([{"params": rest, "lr": lr}] if rest else [])
-
-
-def _as_reached(model: nn.Module, modules: Sequence[nn.Module], x: Any) -> list[nn.Module]:
-    reached: list[nn.Module] = []
-    handles = [module.register_forward_pre_hook(lambda module, _: reached.append(module)) for module in modules]
-    try:
-        with undisturbed(model), torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return reached
 
 
 @dataclass(frozen=True)

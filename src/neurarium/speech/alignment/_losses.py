@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from neurarium.speech._inputs import check_log_probs, check_targets, padded_targets, within
+from neurarium.speech._inputs import Targets, check_log_probs, check_targets, padded_targets, within
 from neurarium.speech.alignment._graph import AlignmentGraph
 from neurarium.speech.alignment._lattice import frame_lengths, full_sum, occupation
 from neurarium.speech.alignment._paths import best_path_loss, shortest
@@ -92,7 +93,7 @@ class FullSumLoss(nn.Module):
     def forward(
         self,
         log_probs: Float[Tensor, "frames batch labels"] | Float[Tensor, "frames labels"],
-        targets: Int[Tensor, ...],
+        targets: Targets,
         input_lengths: Lengths,
         target_lengths: Lengths,
     ) -> Tensor:
@@ -100,7 +101,8 @@ class FullSumLoss(nn.Module):
 
         Args:
             log_probs: log-softmax outputs [frames, batch, labels], or [frames, labels] for one utterance.
-            targets: padded [batch, labels], or all targets in one row.
+            targets: padded [batch, labels], all targets in one row, or a list of lists of labels (for one utterance, a
+                list).
             input_lengths: frames of each utterance.
             target_lengths: labels of each target.
 
@@ -109,6 +111,8 @@ class FullSumLoss(nn.Module):
                 not fit into its frames.
         """
         single = log_probs.dim() == 2
+        if not isinstance(targets, Tensor):
+            targets = _listed(targets, target_lengths, single)
         if single:
             log_probs, targets = log_probs[:, None], targets.reshape(1, -1)
         target_lengths = torch.as_tensor(target_lengths, device=targets.device).long().reshape(-1)
@@ -184,6 +188,23 @@ class GenerativeFullSumLoss(FullSumLoss):
             reduction=reduction,
             zero_infinity=zero_infinity,
         )
+
+
+def _listed(targets: Sequence[Any], lengths: Lengths, single: bool) -> Tensor:
+    """Lists of labels as a padded tensor.
+
+    Raises:
+        ValueError: they have other lengths than ``target_lengths`` says, or are no whole numbers.
+    """
+    rows = [targets] if single and not any(isinstance(row, (list, tuple, Tensor)) for row in targets) else targets
+    try:
+        padded, found = padded_targets(rows)
+    except TypeError:
+        raise ValueError("targets must be a tensor, or a list with a list of labels for each utterance") from None
+    said = torch.as_tensor(lengths).reshape(-1).tolist()
+    if found.tolist() != said:
+        raise ValueError(f"targets have the lengths {found.tolist()}, but target_lengths says {said}")
+    return padded
 
 
 def log_prior(

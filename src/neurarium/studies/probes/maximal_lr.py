@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.data import Arrays, Batches, load
 from neurarium.lab import Claim, Curve, Heatmap, Metrics, Paper, Run, Scatter, Study, all_of, difference, value
 from neurarium.models import plain_mlp
-from neurarium.probes import learning_rate_law, maximal_learning_rate, sharpness
+from neurarium.probes import NoLearningRate, learning_rate_law, maximal_learning_rate, sharpness
 from neurarium.training import evaluate
 
 
@@ -88,7 +88,7 @@ def largest(
             steps=settings.steps, input_scale=settings.input_scale, low=settings.low, tolerance=settings.tolerance,
             restarts=1, budget_used=used,
         )  # fmt: skip
-    except ValueError:  # no rate reaches the threshold within the budget: a narrow, deep network
+    except NoLearningRate:  # none reaches the threshold within the budget: a narrow, deep network
         return math.nan
     budget.append(used[-1])
     return found.value

@@ -23,12 +23,14 @@ class Overlaps:
         examples: n, overlap with each mean example divided by the quality; equal to m for stored patterns.
         growth: largest absolute eigenvalue of the iteration's Jacobian at the solution: below 1 where it is stable.
         iterations: how many were needed.
+        largest: what an overlap can be at most, 1 - dilution.
     """
 
     patterns: Tensor
     examples: Tensor
     growth: float
     iterations: int
+    largest: float = 1.0
 
     @property
     def stable(self) -> bool:
@@ -38,22 +40,23 @@ class Overlaps:
     @property
     def phase(self) -> str:
         """The label of `phase_of` for these overlaps."""
-        return phase_of(self.patterns)
+        return phase_of(self.patterns, largest=self.largest)
 
 
-def phase_of(overlaps: Tensor, zero: float = 0.01, spread: float = 0.1) -> str:
+def phase_of(overlaps: Tensor, zero: float = 0.01, spread: float = 0.1, *, largest: float = 1.0) -> str:
     """Names a vector of overlaps.
 
     Args:
         overlaps: ``[num_patterns]``.
-        zero: overlaps up to this share of the largest possible (1) count as none.
+        zero: overlaps up to this share of the largest possible count as none.
         spread: (largest - smallest) / mean up to which overlaps count as equal.
+        largest: what an overlap can be at most: 1 - dilution for patterns with blanks.
 
     Returns:
         ``"ergodic"`` (none), ``"pure"`` (one), ``"parallel"`` (all, equally) or ``"hierarchical"`` (several, ranked).
     """
     size = overlaps.abs()
-    present = size[size > zero]
+    present = size[size > zero * largest]
     if not len(present):
         return "ergodic"
     if len(present) == 1 and len(size) > 1:
@@ -153,7 +156,7 @@ def multitasking_overlaps(
     jacobian = torch.autograd.functional.jacobian(
         lambda at: multitasking_step(at, dilution, temperature, entropy)[1], n
     )
-    return Overlaps(m, n, float(torch.linalg.eigvals(jacobian).abs().max()), done)
+    return Overlaps(m, n, float(torch.linalg.eigvals(jacobian).abs().max()), done, 1 - dilution)
 
 
 def retrieval_losses(pattern: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
