@@ -202,7 +202,6 @@ def test_dead_units_are_listed_and_count_as_uncorrelated():
         ({"layers_a": ["11"]}, "no layer '11'"),
         ({"layers_a": ["1", "1"]}, "twice"),
         ({"layers_a": ["1", "3"], "layers_b": ["1"]}, "cannot be paired"),
-        ({"control": "noise"}, "control must be"),
         ({"control": "rotation", "within": False}, "within=True"),
     ],
 )

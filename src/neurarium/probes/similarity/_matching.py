@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from neurarium.probes._result import ProbeResult
 from neurarium.probes.similarity._correlation_table import CorrelationTable
+
+Kind = Literal["one-to-one", "greedy"]
+KINDS: tuple[Kind, ...] = typing.get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Matching(ProbeResult):
         return ax
 
 
-def match_units(table: CorrelationTable, kind: Literal["one-to-one", "greedy"] = "one-to-one") -> Matching:
+def match_units(table: CorrelationTable, kind: Kind = "one-to-one") -> Matching:
     """Find each unit's partner in the other network (Li et al., 2015, section 3).
 
     Args:
@@ -89,7 +93,7 @@ def match_units(table: CorrelationTable, kind: Literal["one-to-one", "greedy"] =
     Raises:
         ValueError: unknown kind, or no live unit on one side.
     """
-    if kind not in ("one-to-one", "greedy"):
+    if kind not in KINDS:
         raise ValueError(f"kind must be 'one-to-one' or 'greedy', not {kind!r}")
     live_a, live_b = (
         torch.tensor(sorted(set(range(size)) - set(dead)), dtype=torch.long, device=table.matrix.device)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
 from neurarium.probes.similarity._correlation_table import CorrelationTable, correlation_of
-from neurarium.probes.similarity._matching import match_units
-from neurarium.probes.similarity._units import Units, evaluating, kept_tokens, resized, rows, unit_layers
+from neurarium.probes.similarity._matching import KINDS, match_units
+from neurarium.probes.similarity._units import Units, kept_tokens, resized, rows, unit_layers
+from neurarium.training import evaluation
 
 Control = Literal["rotation", "shuffle", "untrained"]
 
@@ -40,7 +41,7 @@ class UnitCorrelation:
         self._sums: list[Tensor] = []
         self._products: dict[str, Tensor] = {}
 
-    def update(self, a: Float[Tensor, "samples a"], b: Float[Tensor, "samples b"] | None = None) -> None:
+    def update(self, a: Float[Tensor, "samples a"], b: Float[Tensor, "samples_b b"] | None = None) -> None:
         """Add samples.
 
         Args:
@@ -145,7 +146,7 @@ class UnitCorrelations(ProbeResult):
         """A line per pair: matched one to one, and each unit's best partner."""
         lines = []
         for table in self:
-            found = [match_units(table, kind).correlations.mean() for kind in ("one-to-one", "greedy")]
+            found = [match_units(table, kind).correlations.mean() for kind in KINDS]
             lines.append(
                 f"{table.summary()}; matched one to one {float(found[0]):.2f}, best partner {float(found[1]):.2f}"
             )
@@ -155,7 +156,7 @@ class UnitCorrelations(ProbeResult):
         """Sorted correlations of matched units, a curve per pair; dotted: each unit's best partner."""
         for table in self:
             (line,) = ax.plot([], [], label=f"{table.layer_a} / {table.layer_b}")
-            for kind, style in (("one-to-one", "-"), ("greedy", ":")):
+            for kind, style in zip(KINDS, ("-", ":"), strict=True):
                 found = match_units(table, kind).correlations.sort(descending=True).values.cpu()
                 place = torch.linspace(0, 1, len(found))
                 ax.plot(place, found, linestyle=style, color=line.get_color())
@@ -226,7 +227,7 @@ def unit_correlations(
     wanted = [(a, b) for a in names_a for b in names_b] if pairs == "all" else list(zip(names_a, names_b))
     sums = {pair: UnitCorrelation(within, precision) for pair in wanted}
     generator = torch.Generator().manual_seed(seed)
-    with evaluating(model_a, model_b):
+    with evaluation(model_a, model_b):
         both = list(dict.fromkeys([*names_a, *names_b])) if same else names_a
         units_a = Units(model_a, both)
         units_b = None if same else Units(model_b, names_b)
@@ -313,7 +314,7 @@ def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
     fresh = copy.deepcopy(model)
     devices = list({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed((seed + 1) * 2_654_435_761 % 2**32)  # a network of manual_seed(seed) must not come out again
         for name, module in fresh.named_modules():
             reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
             if callable(reset):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -194,16 +193,3 @@ def kept_tokens(batch: Any, exclude: Sequence[int]) -> Bool[Tensor, "batch posit
         unwanted = torch.isin(tokens, torch.as_tensor(list(exclude), device=tokens.device))
         keep = ~unwanted if keep is None else keep & ~unwanted
     return keep
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode for all of them; every module's own mode is put back."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
