@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import softshrink
 
 from neurarium.probes._result import ProbeResult
 from neurarium.probes.similarity._correlation_table import CorrelationTable, inverse
@@ -42,10 +43,10 @@ class SparseMapping(ProbeResult):
         """Mean loss of the live units at each penalty, on other data where there are any."""
         return (self.loss if self.held_out is None else self.held_out)[:, self.live].mean(1)
 
-    def chosen(self, tolerance: float = 0.05) -> int:
-        """Place of the largest penalty whose mean error exceeds the least one by at most this share."""
-        error = self.error
-        return int(torch.nonzero(error <= error.min() * (1 + tolerance) + 1e-12)[0])
+    def chosen(self, share: float = 0.95) -> int:
+        """Place of the largest penalty that keeps this share of the variance that the best one explains."""
+        explained = 0.5 - self.error
+        return int(torch.nonzero(explained >= share * explained.max() - 1e-12)[0])
 
     def summary(self) -> str:
         """Error and support at the chosen penalty, and without one."""
@@ -77,19 +78,19 @@ def sparse_mapping(
     held_out: CorrelationTable | None = None,
     *,
     tolerance: float = 1e-7,
-    sweeps: int = 10_000,
+    steps: int = 20_000,
 ) -> SparseMapping:
     """Lasso of every unit of b on all units of a, the whole path of penalties (Li et al., 2015, section 4).
 
-    Minimises 1/2 E (y - w x)² + penalty ||w||_1 for standardised units by coordinate descent on their correlations,
-    all rows at once; without penalty, least squares. No pass over the data is needed.
+    Minimises 1/2 E (y - w x)² + penalty ||w||_1 for standardised units by accelerated proximal gradients on their
+    correlations, all rows at once; without penalty, by least squares. No pass over the data is needed.
 
     Args:
         table: correlations between the layers and within a.
         penalties: solved from the largest to the smallest, each from the last one's solution.
         held_out: moments of the same layers on other data, within both; the training means and deviations stay.
-        tolerance: stop when no weight moves by more.
-        sweeps: at most so many passes over a's units per penalty.
+        tolerance: stop when no weight's gradient (less the penalty's) is larger.
+        steps: at most so many gradient steps per penalty.
 
     Raises:
         ValueError: the table has no correlations within a (``held_out``: within a and b), a penalty is negative, the
@@ -114,7 +115,7 @@ def sparse_mapping(
                 gram, targets.T, driver="gelsd" if gram.device.type == "cpu" else None
             ).solution.T
         else:
-            current = _descend(gram, targets, penalty, current.clone(), tolerance, sweeps)
+            current = _shrink(gram, targets, penalty, current, tolerance, steps)
         full = cross.new_zeros(cross.shape[1], cross.shape[0])
         full[:, live_a] = current
         weights.append(full)
@@ -126,22 +127,19 @@ def sparse_mapping(
     return SparseMapping(order, stacked, loss, other, support, live_b)
 
 
-def _descend(gram: Tensor, targets: Tensor, penalty: float, weights: Tensor, tolerance: float, sweeps: int) -> Tensor:
-    """Coordinate descent for all rows; the residual correlations are kept up to date."""
-    residual = targets - weights @ gram
-    for _ in range(sweeps):
-        largest = 0.0
-        for unit in range(gram.shape[0]):
-            before = weights[:, unit]
-            pull = residual[:, unit] + before * gram[unit, unit]
-            after = torch.nn.functional.softshrink(pull, penalty) / gram[unit, unit]
-            change = after - before
-            moved = float(change.abs().max())
-            if moved > 0:
-                residual -= change[:, None] * gram[unit]
-                weights[:, unit] = after
-                largest = max(largest, moved)
-        if largest <= tolerance:
+def _shrink(gram: Tensor, targets: Tensor, penalty: float, weights: Tensor, tolerance: float, steps: int) -> Tensor:
+    """FISTA for all rows at once, its momentum dropped for a row where it points uphill (O'Donoghue, Candès 2015)."""
+    rate = 1 / float(torch.linalg.matrix_norm(gram, 2))
+    ahead, momentum = weights, torch.ones_like(weights[:, :1])
+    for _ in range(steps):
+        after = softshrink(ahead - rate * (ahead @ gram - targets), rate * penalty)
+        uphill = ((ahead - after) * (after - weights)).sum(1, keepdim=True) > 0
+        momentum = torch.where(uphill, 1.0, momentum)
+        following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
+        step = after - weights
+        ahead = after + torch.where(uphill, 0.0, (momentum - 1) / following) * step
+        moved, weights, momentum = float(step.abs().max()), after, following
+        if moved <= rate * tolerance:
             break
     return weights
 
