@@ -291,6 +291,47 @@ def compare(
 
 
 @app.command()
+def probe(
+    name: options.ProbeName = None,
+    model: options.Model = "mlp",
+    weights: options.ProbeWeights = None,
+    other: options.OtherWeights = None,
+    data: options.ProbeData = "",
+    target: options.Target = "",
+    examples: options.ProbeExamples = None,
+    set_: options.ProbeSet = None,
+    figure: options.FigureFile = None,
+    device: options.Device = "cpu",
+    as_json: options.Json = False,
+) -> None:
+    """Look inside a network of yours with a published measurement; without a name, list those that fit it.
+
+    The model is left as it was. Text goes to standard output, a picture to --figure, everything to --json.
+
+    Examples: neurarium probe · neurarium probe --model mypkg.nets:build --data mine.npz ·
+    neurarium probe unit-correlations --model mypkg.nets:build --weights a.pt --other b.pt --data mine.npz
+    --set control=rotation --figure units.png
+    """
+    from neurarium.cli.probing import bring, listing, probe_model, settings_of
+    from neurarium.cli.tables import console, print_rows
+
+    if not data and name is not None:
+        raise RequestError("name the data: --data mnist-small, --data mine.npz ...")
+    subject = bring(data, target, model, weights, other, examples, device) if data else None
+    if name is not None and subject is not None:
+        content = probe_model(name, subject, settings_of(set_), figure)
+        print(json.dumps(content) if as_json else content["summary"])
+        if figure is not None and not as_json:
+            print(f"written: {figure}")
+        return
+    rows = listing(subject)
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        print_rows(console(), rows, rows[0])
+
+
+@app.command()
 def compress(
     data: options.Data,
     weights: options.Weights = None,

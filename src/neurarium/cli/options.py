@@ -86,3 +86,12 @@ KeepColumns = Annotated[
 MissingValues = Annotated[
     str, typer.Option("--missing", help="impute: fill gaps and mark them; refuse: name the first.")
 ]
+ProbeName = Annotated[str | None, typer.Argument(help="A probe; without it, all are listed, and which fit.")]
+ProbeData = Annotated[
+    str, typer.Option("--data", help="A data set's name or your file; its test examples are looked at.")
+]
+ProbeWeights = Annotated[Path | None, typer.Option("--weights", help="Your model's state_dict (.pt).")]
+OtherWeights = Annotated[Path | None, typer.Option("--other", help="Another state_dict, for probes that compare two.")]
+ProbeExamples = Annotated[int | None, typer.Option("--examples", help="Look at so many examples only (default: all).")]
+ProbeSet = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An argument of the probe.")]
+FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture here (.png, .svg, .pdf).")]

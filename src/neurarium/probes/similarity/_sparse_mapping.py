@@ -46,7 +46,8 @@ class SparseMapping(ProbeResult):
     def chosen(self, share: float = 0.95) -> int:
         """Place of the largest penalty that keeps this share of the variance that the best one explains."""
         explained = 0.5 - self.error
-        return int(torch.nonzero(explained >= share * explained.max() - 1e-12)[0])
+        best = explained.max()
+        return int(torch.nonzero(explained >= best - (1 - share) * best.abs())[0])
 
     def summary(self) -> str:
         """Error and support at the chosen penalty, and without one."""
@@ -77,7 +78,7 @@ def sparse_mapping(
     penalties: Sequence[float] = PENALTIES,
     held_out: CorrelationTable | None = None,
     *,
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-9,
     steps: int = 20_000,
 ) -> SparseMapping:
     """Lasso of every unit of b on all units of a, the whole path of penalties (Li et al., 2015, section 4).
@@ -132,13 +133,13 @@ def _shrink(gram: Tensor, targets: Tensor, penalty: float, weights: Tensor, tole
     rate = 1 / float(torch.linalg.matrix_norm(gram, 2))
     ahead, momentum = weights, torch.ones_like(weights[:, :1])
     for _ in range(steps):
-        after = softshrink(ahead - rate * (ahead @ gram - targets), rate * penalty)
+        used, after = ahead, softshrink(ahead - rate * (ahead @ gram - targets), rate * penalty)
         uphill = ((ahead - after) * (after - weights)).sum(1, keepdim=True) > 0
         momentum = torch.where(uphill, 1.0, momentum)
         following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
         step = after - weights
         ahead = after + torch.where(uphill, 0.0, (momentum - 1) / following) * step
-        moved, weights, momentum = float(step.abs().max()), after, following
+        moved, weights, momentum = float((used - after).abs().max()), after, following
         if moved <= rate * tolerance:
             break
     return weights

@@ -119,8 +119,8 @@ def trial(settings: Settings, run: Run) -> Metrics:
             support=float(mapping.support[at][mapping.live].double().median()),
         )
         for penalty, error, used in zip(mapping.penalties, mapping.error, mapping.support[:, mapping.live]):
-            place = max(penalty, 1e-4)  # no penalty is drawn at 1e-4
-            run.record(penalty=place, error=error, units=used.double().median(), map_of=layer)
+            drawn = max(penalty, 1e-4)  # none is drawn there
+            run.record(penalty=drawn, error=error, units=used.double().median(), map_of=layer)
 
         clusters = co_cluster(fitted, min(settings.clusters, min(fitted.matrix.shape) // 2), seed=run.seed)
         note(
