@@ -32,8 +32,8 @@ Probe = Callable[..., ProbeResult]
 
 def probes() -> dict[str, Probe]:
     """All probes by their names on the command line, in alphabetical order."""
-    found = {}
-    for name in sorted(neurarium.probes.__all__):
+    found: dict[str, Probe] = {}
+    for name in sorted(dir(neurarium.probes)):
         thing = getattr(neurarium.probes, name)
         if inspect.isfunction(thing):
             result = typing.get_type_hints(thing).get("return")
