@@ -158,7 +158,7 @@ def correlation_of(
     return (covariance * scales[0][:, None] * scales[1]).clamp(-1, 1)
 
 
-def random_rotation(size: int, seed: int = 0) -> Float[Tensor, "size size"]:
-    """A random orthogonal matrix (Haar), in double precision, from a seed of its own."""
-    q, r = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+def random_rotation(size: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Float[Tensor, "size size"]:
+    """A random orthogonal matrix (Haar), from a seed of its own."""
+    q, r = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=dtype))
     return q * r.diagonal().sign()

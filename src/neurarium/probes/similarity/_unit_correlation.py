@@ -22,6 +22,8 @@ from neurarium.probes.similarity._units import Units, kept_tokens, resized, rows
 from neurarium.training import evaluation
 
 Control = Literal["rotation", "shuffle", "untrained"]
+BLOCK = 256
+"""Units in a strip of a layer's products with itself, of which the part below the diagonal is not computed."""
 
 
 class UnitCorrelation:
@@ -79,12 +81,22 @@ class UnitCorrelation:
                     self._products[name] = self._products.get(name, 0) + part.square().sum(0, dtype=wide)
         self.samples += len(a)
 
+    @property
+    def units(self) -> int:
+        """Units of b (of a, where it is correlated with itself)."""
+        return len(self._shifts[-1])
+
     def _add(self, name: str, a: Tensor, b: Tensor) -> None:
-        product = a.T @ b
-        if name in self._products:
-            self._products[name] += product
-        else:
-            self._products[name] = product.to(self._sums[0].dtype)
+        wide = self._sums[0].dtype
+        if name not in self._products:
+            self._products[name] = torch.zeros(a.shape[1], b.shape[1], dtype=wide, device=a.device)
+        total = self._products[name]
+        if a is not b:
+            total += a.T @ b
+            return
+        for start in range(0, a.shape[1], BLOCK):  # on and above the diagonal only; `table` mirrors it
+            part = slice(start, start + BLOCK)
+            total[part, start:] += a[:, part].T @ a[:, start:]
 
     def table(self, layer_a: str = "a", layer_b: str = "b") -> CorrelationTable:
         """The correlations of all samples so far.
@@ -109,20 +121,18 @@ class UnitCorrelation:
             for side, square in squares.items()
         }
 
-        def correlations(i: str, j: str) -> Tensor | None:
+        def correlations(i: str, j: str) -> Any:  # None where the products were not taken
             product = self._products.get("ab" if alone else i + j)
             if product is None or product.dim() == 1:
                 return None
+            if alone or i == j:
+                product = product.triu() + product.triu(1).T
             covariance = product / n - torch.outer(offset[i], offset[j])
             return correlation_of(covariance, mean[i], std[i], mean[j], std[j])
 
         matrix = correlations("a", "b")
-        if matrix is None:
-            raise ValueError("no products were taken")
-        return CorrelationTable(
-            matrix, mean["a"], std["a"], mean["b"], std["b"], n, correlations("a", "a"), correlations("b", "b"),
-            layer_a, layer_b,
-        )  # fmt: skip
+        within = (matrix, matrix) if alone else (correlations("a", "a"), correlations("b", "b"))
+        return CorrelationTable(matrix, mean["a"], std["a"], mean["b"], std["b"], n, *within, layer_a, layer_b)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""Simple properties of tokens, and how much of each neuron's variance the best of them accounts for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from neurarium.probes._result import ProbeResult
+from neurarium.probes.neurons._excess_correlation import hidden_layers
+from neurarium.probes.similarity._units import Units, kept_tokens, rows
+from neurarium.training import evaluation
+
+Feature = Callable[[Int[Tensor, "batch positions"]], Bool[Tensor, "batch positions"]]
+"""Marks the tokens of a batch that have a property."""
+
+
+@dataclass(frozen=True)
+class NeuronExplanations(ProbeResult):
+    """The best property of each neuron.
+
+    Args:
+        reduction: variance that the best property accounts for, 0 to 1, of each neuron.
+        best: place of that property.
+        table: the same for all properties, [features, neurons].
+        features: names of the properties.
+        layers: names of the layers.
+        sizes: neurons of each.
+    """
+
+    reduction: Float[Tensor, " neurons"]
+    best: Int[Tensor, " neurons"]
+    table: Float[Tensor, "features neurons"]
+    features: tuple[str, ...]
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def summary(self) -> str:
+        """The best explained neurons."""
+        lines = [f"{len(self.best):,} neurons; the best of {len(self.features)} properties accounts for "
+                 f"{float(self.reduction.mean()):.0%} of the variance on average"]  # fmt: skip
+        for neuron in self.reduction.argsort(descending=True)[:5].tolist():
+            lines.append(
+                f"  {self.name(neuron)}: {self.features[int(self.best[neuron])]} ({float(self.reduction[neuron]):.0%})"
+            )
+        return "\n".join(lines)
+
+    def name(self, neuron: int) -> str:
+        """Layer and place of a neuron that is counted through all layers."""
+        for layer, size in zip(self.layers, self.sizes):
+            if neuron < size:
+                return f"{layer.removesuffix(':input')}[{neuron}]"
+            neuron -= size
+        raise IndexError(f"there are only {sum(self.sizes)} neurons")
+
+    def plot(self, ax: Any) -> Any:
+        """How many neurons each property explains best, and how well."""
+        counts = torch.bincount(self.best.cpu(), minlength=len(self.features))
+        order = [i for i in counts.argsort(descending=True).tolist() if counts[i]][:20][::-1]
+        shares = [float(self.reduction[self.best == i].mean()) for i in order]
+        colours = [(0.2, 0.3 + 0.5 * share, 0.6, 0.4 + 0.6 * share) for share in shares]
+        bars = ax.barh([self.features[i] for i in order], counts[order], color=colours)
+        ax.bar_label(bars, [f"{share:.0%}" for share in shares], padding=3, fontsize="small")
+        ax.set(xlabel="neurons that it explains best (label: mean share of variance)")
+        return ax
+
+
+def explain_neurons(
+    model: nn.Module,
+    batches: Iterable[Any],
+    features: Mapping[str, Feature],
+    layers: Sequence[str] | None = None,
+    *,
+    exclude: Sequence[int] = (),
+) -> NeuronExplanations:
+    """Variance reduction of every neuron by every property (Gurnee et al., 2024, section 4.2), in one pass.
+
+    (var h - [p var(h | f) + (1 - p) var(h | not f)]) / var h, that is, the squared correlation with the property.
+
+    Args:
+        model: as in `excess_correlation`.
+        batches: as in `excess_correlation`.
+        features: properties by name (`token_features` gives a library of them).
+        layers: as in `excess_correlation`.
+        exclude: token ids that do not count.
+
+    Raises:
+        ValueError: no features, or no tokens.
+    """
+    if not features:
+        raise ValueError("features must name at least one property")
+    reader = Units(model, list(layers) if layers is not None else hidden_layers(model))
+    count, positive = 0, torch.zeros(len(features), dtype=torch.float64)
+    first: list[Tensor] = []
+    total: list[Tensor] = []
+    square: list[Tensor] = []
+    marked: list[Tensor] = []
+    with evaluation(model):
+        for batch in batches:
+            keep = kept_tokens(batch, exclude)
+            tokens = (
+                batch["input_ids"]
+                if isinstance(batch, Mapping)
+                else batch[0]
+                if isinstance(batch, (tuple, list))
+                else batch
+            )
+            flags = torch.stack([feature(tokens) for feature in features.values()]).double().cpu()
+            flags = flags.flatten(1) if keep is None else flags[:, keep.cpu()]
+            for k, part in enumerate(reader.samples(batch).values()):
+                x = rows(part.flatten(2) if part.dim() > 2 else part[:, :, None], keep).double().cpu()
+                if len(first) <= k:
+                    first.append(x.mean(0))
+                    total.append(torch.zeros_like(x[0]))
+                    square.append(torch.zeros_like(x[0]))
+                    marked.append(x.new_zeros(len(features), x.shape[1]))
+                x = x - first[k]
+                total[k] += x.sum(0)
+                square[k] += x.square().sum(0)
+                marked[k] += flags @ x
+            count += flags.shape[1]
+            positive += flags.sum(1)
+    if count < 2:
+        raise ValueError("the batches hold fewer than two tokens that count")
+    tables = []
+    share = positive / count
+    for s, q, m in zip(total, square, marked):
+        variance = (q / count - (s / count) ** 2).clamp_min(0)
+        between = (m / count - share[:, None] * (s / count)) ** 2
+        scale = (share * (1 - share))[:, None] * variance
+        tables.append(
+            torch.where(scale > 1e-14 * (q / count).clamp_min(1e-30), between / scale.clamp_min(1e-300), 0.0).clamp(
+                0, 1
+            )
+        )
+    table = torch.cat(tables, 1)
+    reduction, best = table.max(0)
+    sizes = tuple(part.shape[1] for part in tables)
+    return NeuronExplanations(reduction, best, table, tuple(features), reader.layers, sizes)
+
+
+def token_features(vocabulary: Sequence[str], *, common: Sequence[int] = (), context: int = 0) -> dict[str, Feature]:
+    """Properties of tokens and places from the text of each token id.
+
+    Families: what the token is (starts with a space, capitals, digits, punctuation, letters it begins with or
+    contains), which token it is (``common``), the same of the token before, and where it stands.
+
+    Args:
+        vocabulary: text of every token id.
+        common: token ids that get a property of their own.
+        context: length of the sequences; with it, the first place and each eighth of the sequence get properties.
+    """
+    tests: dict[str, Callable[[str], bool]] = {
+        "starts with a space": lambda t: t[:1].isspace(),
+        "space": lambda t: bool(t) and t.isspace(),
+        "all capitals": lambda t: t.strip().isupper(),
+        "begins with a capital": lambda t: t.strip()[:1].isupper(),
+        "digit": lambda t: any(c.isdigit() for c in t),
+        "letter": lambda t: t.strip().isalpha(),
+        "vowel": lambda t: t.strip().lower() in tuple("aeiou"),
+        "punctuation": lambda t: bool(t.strip()) and not any(c.isalnum() for c in t),
+        "one character": lambda t: len(t.strip()) == 1,
+        "long (6 or more)": lambda t: len(t.strip()) >= 6,
+    }
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        tests[f"begins with {letter}"] = lambda t, letter=letter: t.strip().lower().startswith(letter)
+    marks = {name: torch.tensor([test(text) for text in vocabulary]) for name, test in tests.items()}
+    for token in common:
+        mark = torch.zeros(len(vocabulary), dtype=torch.bool)
+        mark[token] = True
+        marks[f"is {vocabulary[token]!r}"] = mark
+    found: dict[str, Feature] = {}
+    for name, mark in marks.items():
+        if bool(mark.any()) and not bool(mark.all()):
+            found[name] = lambda tokens, mark=mark: mark.to(tokens.device)[tokens]
+            found[f"after: {name}"] = lambda tokens, mark=mark: _shifted(mark.to(tokens.device)[tokens])
+    if context:
+        found["first place"] = lambda tokens: _places(tokens) == 0
+        for part in range(8):
+            low, high = context * part // 8, context * (part + 1) // 8
+            found[f"places {low} to {high - 1}"] = lambda tokens, low=low, high=high: (
+                (_places(tokens) >= low) & (_places(tokens) < high)
+            )
+    return found
+
+
+def _shifted(marks: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(marks[:, :1]), marks[:, :-1]], 1)
+
+
+def _places(tokens: Tensor) -> Tensor:
+    return torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
