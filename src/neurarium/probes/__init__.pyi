@@ -40,6 +40,7 @@ from .neurons._excess_correlation import ExcessCorrelation as ExcessCorrelation
 from .neurons._excess_correlation import excess_correlation as excess_correlation
 from .neurons._explain_neurons import NeuronExplanations as NeuronExplanations
 from .neurons._explain_neurons import explain_neurons as explain_neurons
+from .neurons._explain_neurons import token_features as token_features
 from .neurons._intervention import InterventionCurve as InterventionCurve
 from .neurons._intervention import intervene as intervene
 from .neurons._neuron_outputs import neuron_output_similarity as neuron_output_similarity

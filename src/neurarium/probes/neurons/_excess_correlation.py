@@ -64,10 +64,8 @@ class ExcessCorrelation(ProbeResult):
         chosen = self.universal(threshold).cpu()
         counts = torch.zeros(len(self.sizes), len(self.partner_sizes), dtype=torch.long)
         for partner in self.partner.cpu():
-            pairs = torch.stack([self.layer[chosen], of[partner[chosen]]])
-            counts += torch.sparse_coo_tensor(
-                pairs, torch.ones(pairs.shape[1], dtype=torch.long), counts.shape
-            ).to_dense()
+            place = self.layer[chosen] * counts.shape[1] + of[partner[chosen]]
+            counts += place.bincount(minlength=counts.numel()).view_as(counts)
         return counts
 
     def summary(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
 from neurarium.probes.neurons._excess_correlation import hidden_layers
-from neurarium.probes.similarity._units import Units, kept_tokens, rows
+from neurarium.probes.neurons._neuron_statistics import neuron_name
+from neurarium.probes.similarity._units import Units, kept_tokens, rows, tokens_of
 from neurarium.training import evaluation
 
 Feature = Callable[[Int[Tensor, "batch positions"]], Bool[Tensor, "batch positions"]]
@@ -51,11 +53,7 @@ class NeuronExplanations(ProbeResult):
 
     def name(self, neuron: int) -> str:
         """Layer and place of a neuron that is counted through all layers."""
-        for layer, size in zip(self.layers, self.sizes):
-            if neuron < size:
-                return f"{layer.removesuffix(':input')}[{neuron}]"
-            neuron -= size
-        raise IndexError(f"there are only {sum(self.sizes)} neurons")
+        return neuron_name(neuron, self.layers, self.sizes)
 
     def plot(self, ax: Any) -> Any:
         """How many neurons each property explains best, and how well."""
@@ -102,13 +100,7 @@ def explain_neurons(
     with evaluation(model):
         for batch in batches:
             keep = kept_tokens(batch, exclude)
-            tokens = (
-                batch["input_ids"]
-                if isinstance(batch, Mapping)
-                else batch[0]
-                if isinstance(batch, (tuple, list))
-                else batch
-            )
+            tokens = tokens_of(batch)
             flags = torch.stack([feature(tokens) for feature in features.values()]).double().cpu()
             flags = flags.flatten(1) if keep is None else flags[:, keep.cpu()]
             for k, part in enumerate(reader.samples(batch).values()):
@@ -167,7 +159,7 @@ def token_features(vocabulary: Sequence[str], *, common: Sequence[int] = (), con
         "long (6 or more)": lambda t: len(t.strip()) >= 6,
     }
     for letter in "abcdefghijklmnopqrstuvwxyz":
-        tests[f"begins with {letter}"] = lambda t, letter=letter: t.strip().lower().startswith(letter)
+        tests[f"begins with {letter}"] = partial(_begins, letter)
     marks = {name: torch.tensor([test(text) for text in vocabulary]) for name, test in tests.items()}
     for token in common:
         mark = torch.zeros(len(vocabulary), dtype=torch.bool)
@@ -176,21 +168,29 @@ def token_features(vocabulary: Sequence[str], *, common: Sequence[int] = (), con
     found: dict[str, Feature] = {}
     for name, mark in marks.items():
         if bool(mark.any()) and not bool(mark.all()):
-            found[name] = lambda tokens, mark=mark: mark.to(tokens.device)[tokens]
-            found[f"after: {name}"] = lambda tokens, mark=mark: _shifted(mark.to(tokens.device)[tokens])
+            found[name] = partial(_of_token, mark)
+            found[f"after: {name}"] = partial(_of_token_before, mark)
     if context:
-        found["first place"] = lambda tokens: _places(tokens) == 0
+        found["first place"] = partial(_between, 0, 1)
         for part in range(8):
             low, high = context * part // 8, context * (part + 1) // 8
-            found[f"places {low} to {high - 1}"] = lambda tokens, low=low, high=high: (
-                (_places(tokens) >= low) & (_places(tokens) < high)
-            )
+            found[f"places {low} to {high - 1}"] = partial(_between, low, high)
     return found
 
 
-def _shifted(marks: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(marks[:, :1]), marks[:, :-1]], 1)
+def _begins(letter: str, text: str) -> bool:
+    return text.strip().lower().startswith(letter)
 
 
-def _places(tokens: Tensor) -> Tensor:
-    return torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+def _of_token(mark: Tensor, tokens: Tensor) -> Tensor:
+    return mark.to(tokens.device)[tokens]
+
+
+def _of_token_before(mark: Tensor, tokens: Tensor) -> Tensor:
+    here = _of_token(mark, tokens)
+    return torch.cat([torch.zeros_like(here[:, :1]), here[:, :-1]], 1)
+
+
+def _between(low: int, high: int, tokens: Tensor) -> Tensor:
+    places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    return (places >= low) & (places < high)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
 from neurarium.probes.neurons._neuron_roles import find_norm
-from neurarium.probes.similarity._units import INPUT, kept_tokens
+from neurarium.probes.similarity._units import INPUT, kept_tokens, tokens_of
 from neurarium.training import evaluation, prediction
 
 Kind = Literal["zero", "fix", "scale"]
@@ -51,9 +51,9 @@ class InterventionCurve(ProbeResult):
         }
         largest = {name: float(change[change.abs().argmax()]) for name, change in moved.items()}
         return (
-            f"{self.kind}: undisturbed loss {float(self.loss[0]):.3f}, entropy {float(self.entropy[0]):.3f}; largest change "
-            f"of loss {largest['loss']:+.3f}, entropy {largest['entropy']:+.3f}, 1/rank {largest['rank']:+.3f}, "
-            f"scale {largest['scale']:+.3f}"
+            f"{self.kind}: undisturbed loss {float(self.loss[0]):.3f}, entropy {float(self.entropy[0]):.3f}; "
+            f"largest change of loss {largest['loss']:+.3f}, entropy {largest['entropy']:+.3f}, "
+            f"1/rank {largest['rank']:+.3f}, scale {largest['scale']:+.3f}"
         )
 
     def plot(self, ax: Any) -> Any:
@@ -92,12 +92,13 @@ def intervene(
         norm: name of the last norm; found as in `neuron_roles`.
 
     Raises:
-        ValueError: an unknown layer or neuron, no neurons, no tokens, or batches that can be read once only.
+        ValueError: an unknown layer or neuron, no neurons, or no tokens.
+        TypeError: batches is a generator, which can be read once only.
     """
-    if not neurons or not any(len(places) for places in neurons.values()):
-        raise ValueError("neurons must name at least one neuron")
+    if not neurons or not all(len(places) for places in neurons.values()):
+        raise ValueError("neurons must name at least one neuron of each layer")
     if isinstance(batches, Iterator):
-        raise ValueError("batches are read several times: give a list or a loader, not a generator")
+        raise TypeError("batches are read several times: give a list or a loader, not a generator")
     modules = dict(model.named_modules())
     for layer in neurons:
         if layer.removesuffix(INPUT) not in modules:
@@ -105,7 +106,8 @@ def intervene(
     points = (0.0,) if kind == "zero" else tuple(map(float, values))
     rows = [_measure(model, {}, batches, kind, 1.0, exclude, norm)]
     rows += [_measure(model, neurons, batches, kind, value, exclude, norm) for value in points]
-    return InterventionCurve(points, *torch.stack(rows, 1), kind=kind)
+    loss, entropy, rank, scale = torch.stack(rows, 1)
+    return InterventionCurve(points, loss, entropy, rank, scale, kind)
 
 
 @contextmanager
@@ -153,7 +155,7 @@ def _measure(
             for batch in batches:
                 kept.clear()
                 whole = isinstance(batch, Mapping)
-                tokens = batch["input_ids"] if whole else batch[0] if isinstance(batch, (tuple, list)) else batch
+                tokens = tokens_of(batch)
                 inputs = {k: v for k, v in batch.items() if k != "labels"} if whole else {}
                 logits = prediction(model(**inputs) if whole else model(tokens))[:, :-1].float()
                 keep = kept_tokens(batch, exclude)

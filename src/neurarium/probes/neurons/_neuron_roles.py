@@ -1,4 +1,4 @@
-"""What neurons do to the next token, read off the weights: predict a set of tokens, suppress one, set the confidence."""
+"""What neurons do to the next token, read off the weights: predict few tokens, suppress few, set the confidence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
-from neurarium.probes.neurons._neuron_statistics import networks_of, output_rows
+from neurarium.probes.neurons._neuron_statistics import networks_of, neuron_name, output_rows
 
 KURTOSIS = 10.0
 """Above it a neuron speaks of few tokens of the vocabulary (the release's threshold)."""
@@ -64,17 +64,16 @@ class NeuronRoles(ProbeResult):
 
     def summary(self) -> str:
         """How many of each kind, and where the most silent long neuron sits."""
-        top = int(self.entropy_score.argmax())
-        place = top
-        for layer, size in zip(self.layers, self.sizes):
-            if place < size:
-                break
-            place -= size
+        score = self.entropy_score
         return (
             f"{len(self.mean):,} neurons: {int(self.prediction.sum())} prediction, {int(self.suppression.sum())} "
-            f"suppression, {int(self.partition.sum())} partition; highest entropy score {float(self.entropy_score[top]):.2f} "
-            f"(median {float(self.entropy_score.median()):.2f}) at {layer.removesuffix(':input')}[{place}]"
+            f"suppression, {int(self.partition.sum())} partition; highest entropy score {float(score.max()):.2f} "
+            f"(median {float(score.median()):.2f}) at {self.name(int(score.argmax()))}"
         )
+
+    def name(self, neuron: int) -> str:
+        """Layer and place of a neuron that is counted through all layers."""
+        return neuron_name(neuron, self.layers, self.sizes)
 
     def plot(self, ax: Any) -> Any:
         """Share of prediction and suppression neurons by layer."""
@@ -135,7 +134,7 @@ def neuron_roles(model: nn.Module, head: str | None = None, norm: str | None = N
 def folded_unembedding(model: nn.Module, head: str | None, norm: str | None) -> tuple[Tensor, bool]:
     """The unembedding [vocabulary, width] with the last norm's scale in it, centred; and whether that norm centres."""
     out = model.get_submodule(head) if head is not None else _find_head(model)
-    weight = out.weight.detach().double()  # type: ignore[union-attr, operator]
+    weight = out.weight.detach().double()  # type: ignore[operator]
     last = model.get_submodule(norm) if norm is not None else find_norm(model, weight.shape[1])
     scale = getattr(last, "weight", None)
     if isinstance(scale, Tensor):
@@ -167,7 +166,7 @@ def find_norm(model: nn.Module, width: int) -> nn.Module:
         for name, module in model.named_modules()
         if "norm" in type(module).__name__.lower()
         and isinstance(getattr(module, "weight", None), Tensor)
-        and getattr(module, "weight").shape == (width,)
+        and module.weight.shape == (width,)
         and not any(name.startswith(block) for block in blocks)
     ]
     if not found:

@@ -127,6 +127,19 @@ class _Moments:
         }
 
 
+def neuron_name(neuron: int, layers: Sequence[str], sizes: Sequence[int]) -> str:
+    """Layer and place of a neuron that is counted through all layers.
+
+    Raises:
+        IndexError: there are not so many.
+    """
+    for layer, size in zip(layers, sizes):
+        if neuron < size:
+            return f"{layer.removesuffix(INPUT)}[{neuron}]"
+        neuron -= size
+    raise IndexError(f"there are only {sum(sizes)} neurons")
+
+
 def networks_of(model: nn.Module) -> dict[str, Parts]:
     """The feed-forward networks of a model, by the name under which their hidden neurons are tapped."""
     found = {f"{m.path}{INPUT}": feed_forward(model, m) for m in linear_maps(model, ["*"]).values()}

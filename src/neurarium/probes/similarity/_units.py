@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -193,3 +193,10 @@ def kept_tokens(batch: Any, exclude: Sequence[int]) -> Bool[Tensor, "batch posit
         unwanted = torch.isin(tokens, torch.as_tensor(list(exclude), device=tokens.device))
         keep = ~unwanted if keep is None else keep & ~unwanted
     return keep
+
+
+def tokens_of(batch: Any) -> Int[Tensor, "batch positions"]:
+    """The token ids of a batch: a tensor, the first of a tuple, or ``input_ids`` of a mapping."""
+    if isinstance(batch, Mapping):
+        return batch["input_ids"]
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
