@@ -9,6 +9,7 @@ import scipy.stats
 import torch
 from torch import nn
 
+from neurarium.data import token_features
 from neurarium.models import CausalTransformer
 from neurarium.probes import (
     excess_correlation,
@@ -16,7 +17,6 @@ from neurarium.probes import (
     intervene,
     neuron_roles,
     neuron_statistics,
-    token_features,
     unit_correlations,
 )
 from neurarium.probes.neurons._excess_correlation import hidden_layers
