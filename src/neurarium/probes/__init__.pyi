@@ -43,6 +43,10 @@ from .neurons._explain_neurons import explain_neurons as explain_neurons
 from .neurons._intervention import InterventionCurve as InterventionCurve
 from .neurons._intervention import intervene as intervene
 from .neurons._neuron_outputs import neuron_output_similarity as neuron_output_similarity
+from .neurons._neuron_roles import NeuronRoles as NeuronRoles
+from .neurons._neuron_roles import neuron_roles as neuron_roles
+from .neurons._neuron_statistics import NeuronStatistics as NeuronStatistics
+from .neurons._neuron_statistics import neuron_statistics as neuron_statistics
 from .neurons._neurons import NeuronOverlap as NeuronOverlap
 from .neurons._neurons import NeuronRankShift as NeuronRankShift
 from .neurons._neurons import NeuronSimilarity as NeuronSimilarity
