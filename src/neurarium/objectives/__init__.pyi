@@ -15,6 +15,10 @@ from .long_tailed._losses import LogitAdjustment as LogitAdjustment
 from .long_tailed._losses import class_balanced_weights as class_balanced_weights
 from .prediction._entropy import prediction_entropy as prediction_entropy
 from .representation._guidance import Guidance as Guidance
+from .representation._map_alignment import map_alignment_loss as map_alignment_loss
+from .representation._map_alignment import paste_maps as paste_maps
+from .representation._map_alignment import shift_maps as shift_maps
+from .representation._map_alignment import zoom_maps as zoom_maps
 from .representation._similarity import linear_cka as linear_cka
 from .representation._similarity import rsa as rsa
 from .representation._subspace_alignment import subspace_alignment as subspace_alignment

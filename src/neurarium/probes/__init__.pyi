@@ -71,8 +71,12 @@ from .similarity._co_clusters import co_cluster as co_cluster
 from .similarity._correlation_table import CorrelationTable as CorrelationTable
 from .similarity._error_consistency import ErrorConsistency as ErrorConsistency
 from .similarity._error_consistency import error_consistency as error_consistency
+from .similarity._guided_inversion import Inversion as Inversion
+from .similarity._guided_inversion import guided_inversion as guided_inversion
 from .similarity._matching import Matching as Matching
 from .similarity._matching import match_units as match_units
+from .similarity._rosetta import RosettaDictionary as RosettaDictionary
+from .similarity._rosetta import mine_rosetta as mine_rosetta
 from .similarity._sparse_mapping import SparseMapping as SparseMapping
 from .similarity._sparse_mapping import sparse_mapping as sparse_mapping
 from .similarity._unit_alignment import align_units as align_units

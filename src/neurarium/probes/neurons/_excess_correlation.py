@@ -157,7 +157,7 @@ def excess_correlation(
     cross = [{place: UnitCorrelation(within=False, precision=precision) for place in places} for _ in others]
     own = [[UnitCorrelation(precision=precision) for _ in range(count)] for _ in others]
     sizes: tuple[int, ...] = ()
-    with evaluation(model, *others):
+    with torch.no_grad(), evaluation(model, *others):
         for batch in batches:
             keep = kept_tokens(batch, exclude)
             found = _read(readers[0], batch, keep)

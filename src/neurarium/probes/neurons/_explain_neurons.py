@@ -94,7 +94,7 @@ def explain_neurons(
     total: list[Tensor] = []
     square: list[Tensor] = []
     marked: list[Tensor] = []
-    with evaluation(model):
+    with torch.no_grad(), evaluation(model):
         for batch in batches:
             keep = kept_tokens(batch, exclude)
             tokens = tokens_of(batch)

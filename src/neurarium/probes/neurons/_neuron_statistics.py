@@ -69,7 +69,7 @@ def neuron_statistics(
     """
     reader = Units(model, list(layers) if layers is not None else hidden_layers(model))
     sums: list[_Moments] = [_Moments() for _ in reader.layers]
-    with evaluation(model):
+    with torch.no_grad(), evaluation(model):
         for batch in batches:
             keep = kept_tokens(batch, exclude)
             for total, part in zip(sums, reader.samples(batch).values()):

@@ -237,7 +237,7 @@ def unit_correlations(
     wanted = [(a, b) for a in names_a for b in names_b] if pairs == "all" else list(zip(names_a, names_b))
     sums = {pair: UnitCorrelation(within, precision) for pair in wanted}
     generator = torch.Generator().manual_seed(seed)
-    with evaluation(model_a, model_b):
+    with torch.no_grad(), evaluation(model_a, model_b):
         both = list(dict.fromkeys([*names_a, *names_b])) if same else names_a
         units_a = Units(model_a, both)
         units_b = None if same else Units(model_b, names_b)

@@ -66,12 +66,13 @@ class Units:
     Args:
         model: any module, which should be in evaluation mode.
         layers: names of modules; ``"name:input"`` takes what enters a module instead of what leaves it.
+        whole: compute what lies behind, too, and keep the model's output in ``output``.
 
     Raises:
         ValueError: a name is unknown or there twice.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str], whole: bool = False) -> None:
         modules = dict(model.named_modules())
         for name in layers:
             if name.removesuffix(INPUT) not in modules:
@@ -83,9 +84,9 @@ class Units:
             raise ValueError(f"layers names {twice!r} twice" if twice else "layers is empty")
         self.model, self.layers = model, tuple(layers)
         self._modules = {name: modules[name.removesuffix(INPUT)] for name in layers}
+        self.whole, self.output = whole, None
         self._calls = 0  # of all tapped modules in one whole pass
 
-    @torch.no_grad()
     def read(self, batch: Any) -> dict[str, Tensor]:
         """The layers' tensors of one pass, in the order of ``layers``; of the last use, where a module is used often.
 
@@ -112,8 +113,9 @@ class Units:
                 handle = module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
             handles.append(handle)
         try:
-            run(self.model, batch)
-            self._calls = self._calls or calls  # the first pass runs to its end and counts
+            self.output = run(self.model, batch)
+            if not self.whole:
+                self.output, self._calls = None, self._calls or calls  # the first pass runs to its end and counts
         except _Seen:
             pass
         finally:
