@@ -84,6 +84,32 @@ class RosettaDictionary(ProbeResult):
             unit -= size
         raise IndexError("there are not so many units")
 
+    @torch.no_grad()
+    def maps_of(
+        self, network: str, model: nn.Module, batch: Any, grid: tuple[int, int] | None = None
+    ) -> Float[Tensor, "batch units height width"]:
+        """The maps of the shared units in one network on any images, at the largest of their sizes.
+
+        Args:
+            network: "anchor" or the name of a model.
+            model: that network.
+            batch: images as that network takes them (latents, for a generator).
+            grid: as in `mine_rosetta`.
+
+        Raises:
+            ValueError: no such network, or there are no shared units.
+        """
+        names = ("anchor", *self.models)
+        if network not in names or not len(self.units):
+            raise ValueError(f"network must be one of {', '.join(names)}, and there must be units; not {network!r}")
+        at = names.index(network)
+        with evaluation(model):
+            layers = Maps(model, self.layers[at], grid).read(batch)
+        maps = [channel for value in layers.values() for channel in value.unbind(1)]
+        chosen = [maps[unit] for unit in (self.units if at == 0 else self.partners[:, at - 1]).tolist()]
+        size = (max(part.shape[1] for part in chosen), max(part.shape[2] for part in chosen))
+        return torch.cat([at_size(part[:, None], size) for part in chosen], 1)
+
     def summary(self) -> str:
         """How many, of how many, and against what chance gives."""
         few = f"; only {self.images} images: correlations are unreliable" if self.images < FEW else ""
