@@ -156,9 +156,11 @@ def trial(settings: Settings, run: Run) -> Metrics:
     draw = torch.Generator().manual_seed(run.seed)
     latents = torch.randn(settings.mined, settings.latents, generator=draw).to(run.device)
 
-    def mine(**control: bool) -> RosettaDictionary:
+    def mine(shuffle: bool = False, mutual: bool = True) -> RosettaDictionary:
         batches = latents.split(min(100, len(latents)))
-        return mine_rosetta(anchor, models, batches, LAYERS, generator=True, seed=run.seed, **control)
+        return mine_rosetta(
+            anchor, models, batches, LAYERS, generator=True, shuffle=shuffle, mutual=mutual, seed=run.seed
+        )
 
     found, shuffled, easy = mine(), mine(shuffle=True), mine(mutual=False)
     score = float(found.scores.mean()) if len(found.units) else float("nan")
@@ -182,7 +184,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
 
 def invert(
     settings: Settings, anchor: nn.Module, guide: nn.Module, found: RosettaDictionary, images: Tensor
-) -> Metrics:
+) -> dict[str, float]:
     """Error of plain and of guided inversion after the same steps from the same start."""
     start = images.new_zeros(len(images), settings.latents)
     errors = {"inversion_error": guided_inversion(anchor, start, images=images, steps=settings.steps).images}
@@ -197,7 +199,7 @@ def invert(
     return measured
 
 
-def edit(settings: Settings, anchor: nn.Module, found: RosettaDictionary, latents: Tensor) -> Metrics:
+def edit(settings: Settings, anchor: nn.Module, found: RosettaDictionary, latents: Tensor) -> dict[str, float]:
     """How far the centre of the images moves where the maps of the Rosetta neurons are shifted to the right."""
     if not len(found.units):
         return {"moved": float("nan")}

@@ -119,7 +119,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
     }
     ordered = excess.sort(descending=True).values
     for place in range(0, len(ordered), max(len(ordered) // 64, 1)):
-        run.record(share=place / len(ordered), excess=ordered[place])
+        run.record(share=place / len(ordered), excess=float(ordered[place]))
     if settings.siblings != "same-text":
         return metrics
     statistics = neuron_statistics(model, batches, exclude=[NEWLINE])
@@ -132,7 +132,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
     )
 
 
-def portrait(found: ExcessCorrelation, statistics: NeuronStatistics, explained: Tensor) -> Metrics:
+def portrait(found: ExcessCorrelation, statistics: NeuronStatistics, explained: Tensor) -> dict[str, float]:
     """What tells universal neurons from the rest (dead ones left out)."""
     columns = {name: column.cpu() for name, column in statistics.columns.items()}
     live, chosen = columns["kurtosis"].isfinite(), found.universal().cpu()
@@ -153,7 +153,7 @@ def portrait(found: ExcessCorrelation, statistics: NeuronStatistics, explained: 
 
 def entropy_test(
     settings: Settings, model: nn.Module, statistics: NeuronStatistics, batches: list[Tensor], run: Run
-) -> Metrics:
+) -> dict[str, float]:
     """Change of the mean entropy by the neuron of the highest score, over that by random ones moved as far."""
     mean, length = statistics.columns["mean"].cpu(), statistics.columns["w_out"].cpu()
     push = mean * length  # how far along its output weights a neuron moves on average where it is doubled
