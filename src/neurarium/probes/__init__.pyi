@@ -40,6 +40,10 @@ from .neurons._excess_correlation import ExcessCorrelation as ExcessCorrelation
 from .neurons._excess_correlation import excess_correlation as excess_correlation
 from .neurons._explain_neurons import NeuronExplanations as NeuronExplanations
 from .neurons._explain_neurons import explain_neurons as explain_neurons
+from .neurons._head_deactivation import HeadDeactivation as HeadDeactivation
+from .neurons._head_deactivation import PathAblation as PathAblation
+from .neurons._head_deactivation import head_deactivation as head_deactivation
+from .neurons._head_deactivation import path_ablation as path_ablation
 from .neurons._intervention import InterventionCurve as InterventionCurve
 from .neurons._intervention import intervene as intervene
 from .neurons._neuron_outputs import neuron_output_similarity as neuron_output_similarity

@@ -14,9 +14,11 @@ from neurarium.models import CausalTransformer
 from neurarium.probes import (
     excess_correlation,
     explain_neurons,
+    head_deactivation,
     intervene,
     neuron_roles,
     neuron_statistics,
+    path_ablation,
     unit_correlations,
 )
 from neurarium.probes.neurons._excess_correlation import hidden_layers
@@ -274,6 +276,45 @@ def test_interventions_do_what_they_say_and_leave_no_trace():
 def test_wrong_neurons_are_named(neurons, sentence):
     with pytest.raises(ValueError, match=sentence):
         intervene(decoder(), neurons, tokens())
+
+
+def test_a_neuron_made_to_switch_a_head_off_is_found_and_does():
+    model = decoder()
+    attention = model.layers[1].self_attn
+    with torch.no_grad():
+        for batch in (torch.tensor([[2]]),):
+            kept = []
+            handle = model.layers[1].norm1.register_forward_hook(lambda _, __, y: kept.append(y))
+            model.eval()(batch)
+            handle.remove()
+        key = kept[0][0, 0] @ attention.in_proj_weight[16:32].T + attention.in_proj_bias[16:32]
+        towards = attention.in_proj_weight[:8].T @ key[:8]  # query of head 0 along the first token's key
+        model.layers[0].linear2.weight[:, 7] = 8 * towards / towards.norm()
+        model.layers[0].linear1.bias[7] = 1.0
+    found = head_deactivation(model, 2)
+    assert found.strongest(1) == [(7, 1, 0)]
+    assert bool(found.scores[24:].isnan().all())
+    data = [torch.cat([torch.full_like(b[:, :1], 2), b[:, 1:]], 1) for b in tokens()]
+    ablated = path_ablation(model, "layers.0.linear2:input", 7, "layers.1.self_attn", 0, data)
+    assert float(ablated.before.mean()) > float(ablated.after.mean()) + 0.05
+    assert ablated.correlation > 0.3
+    assert "first token" in found.summary()
+
+    weights = []
+    handle = model.layers[1].self_attn.register_forward_pre_hook(
+        lambda _, args, kwargs: weights.append(args), with_kwargs=True
+    )
+    model(data[0])
+    handle.remove()
+    x = weights[0][0]
+    mask = nn.Transformer.generate_square_subsequent_mask(12)
+    _, whole = attention(x, x, x, attn_mask=mask, average_attn_weights=False)
+    one = path_ablation(model, "layers.0.linear2:input", 7, "layers.1.self_attn", 0, data[:1])
+    assert torch.allclose(one.before, whole[:, 0, 1:, 0].flatten().double(), atol=1e-5)
+    with pytest.raises(ValueError, match="24 neurons and 2 heads"):
+        path_ablation(model, "layers.0.linear2:input", 99, "layers.1.self_attn", 0, data)
+    with pytest.raises(ValueError, match="pre-norm"):
+        head_deactivation(nn.Linear(2, 2), 0)
 
 
 def test_results_can_be_drawn():
