@@ -50,11 +50,11 @@ from .text._text import PairSplit as PairSplit
 from .text._text import TextSplit as TextSplit
 from .text._text import load_pairs as load_pairs
 from .text._text import load_text as load_text
+from .text._token_features import Feature as Feature
+from .text._token_features import token_features as token_features
 from .text._word_vectors import Vocabulary as Vocabulary
 from .text._word_vectors import WordVectors as WordVectors
 from .text._word_vectors import load_word_vectors as load_word_vectors
-from .text._token_features import Feature as Feature
-from .text._token_features import token_features as token_features
 from .weights._trajectories import Trajectory as Trajectory
 from .weights._trajectories import TrajectoryDataset as TrajectoryDataset
 from .weights._trajectories import TrajectoryRecorder as TrajectoryRecorder
