@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import pickle
 import re
 import warnings
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch
 
 import neurarium.compression
 from neurarium.compression import Compressor
-from neurarium.data import Batches
+from neurarium.data import Batches, DataError
 from neurarium.data._files import replacing
+from neurarium.data._saved import read_saved
 from neurarium.lab.errors import RequestError
 from neurarium.lab.study import closest
 from neurarium.recipes import Plan, Predictor, learn
@@ -88,11 +88,11 @@ def read_weights(network: torch.nn.Module, path: Path) -> None:
     Raises:
         RequestError: no such file, not a state_dict, or not one of this network.
     """
-    if not path.is_file():
-        raise RequestError(f"weights: there is no file {path}")
     try:
-        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    except (RuntimeError, TypeError, AttributeError, pickle.UnpicklingError, EOFError) as error:
+        network.load_state_dict(read_saved(path, "torch.save(model.state_dict(), ...)"))
+    except DataError as error:
+        raise RequestError(f"weights: {error}") from None
+    except (RuntimeError, TypeError, AttributeError, KeyError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise RequestError(f"weights: {path.name} is no state_dict of this model: {first}") from error
 

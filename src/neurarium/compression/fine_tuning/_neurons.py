@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurarium.data._saved import read_saved
 from neurarium.layers._linear_maps import Parts, joined, linear_maps, neuron_parts
 from neurarium.probes import neuron_similarity
 from neurarium.training import evaluation
@@ -62,8 +63,14 @@ class NeuronSet(Mapping[str, Tensor]):
 
     @classmethod
     def load(cls, path: str | Path) -> NeuronSet:
-        """Read what `save` wrote."""
-        return cls(**torch.load(path, weights_only=True))
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: it is no such file.
+        """
+        names = ("indices", "sizes", "axis", "unit")
+        saved = read_saved(path, "NeuronSet.save", names)
+        return cls(**{name: saved[name] for name in names})
 
     def __repr__(self) -> str:
         return f"NeuronSet({self.count()} of {sum(self.sizes.values())} neurons in {len(self)} weights)"

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.pruning._lottery import LotteryTicket
+from neurarium.data._saved import read_saved
 from neurarium.training import JoinedBatches, copy_module, training
 
 TrainFunction = Callable[[nn.Module, LotteryTicket], Mapping[str, float] | None]
@@ -173,7 +174,7 @@ def _resume(ticket: LotteryTicket, numbers: range, schedule: str, folder: str | 
         path = None if folder is None else _path(Path(folder), number)
         if path is None or not path.exists():
             break
-        saved = torch.load(path, weights_only=True, map_location="cpu")
+        saved = read_saved(path, "a search for tickets", ("schedule", "rates", "state", "metrics"))
         if saved["schedule"] != schedule:
             raise ValueError(f"{path} is of a {saved['schedule']!r} search, not {schedule!r}; name another folder")
         if set(saved["rates"]) == set(ticket.rates) and saved["rates"] != ticket.rates:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from neurarium.continual._labels import Labels, loaded_labels, plain_labels, sto
 from neurarium.continual._settings import check_settings, settings
 from neurarium.continual._strategy import Strategy
 from neurarium.continual.frozen_features._dee import DifferentiableEnsemble
+from neurarium.data._saved import read_saved
 from neurarium.models import FrozenEncoder, TableStandardizer, feature_extractor
 from neurarium.models.features._encoder_identity import encoder_identity
 
@@ -161,12 +161,7 @@ class StreamClassifier:
         Raises:
             ValueError: the file is no saved classifier, or was made with another extractor or learner; nothing changes.
         """
-        try:
-            state = torch.load(path, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{path} is no file that StreamClassifier.save wrote") from error
-        if not isinstance(state, dict) or "extractor" not in state:
-            raise ValueError(f"{path} is no file that StreamClassifier.save wrote")
+        state = read_saved(path, "StreamClassifier.save", ("extractor", "settings", "learner", "labels", "features"))
         if state["extractor"] != self.name:
             raise ValueError(f"the file was made with extractor {state['extractor']!r}, not {self.name!r}")
         if state.get("identity") != self._identity():

@@ -15,6 +15,9 @@ from numpy.lib import format as npy
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from neurarium.data._archives import BROKEN, reason
+from neurarium.data._errors import DataError
+from neurarium.data._saved import existing
 from neurarium.data.weights._weight_scaling import scale_states
 
 
@@ -128,12 +131,16 @@ class Trajectory:
         """A run that `record` wrote, mapped into memory.
 
         Raises:
-            ValueError: the file is of another model; the message names it.
+            ValueError: it is no such file, or of another model; the message names it.
         """
         try:
+            with existing(path).open("rb") as stream:
+                np.lib.format.read_magic(stream)
             return cls(model, np.load(path, mmap_mode="r"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        except DataError:
+            raise
+        except (*BROKEN, SyntaxError, TypeError) as error:
+            raise ValueError(f"{path}: {reason(error)}") from None
 
 
 class TrajectoryDataset(Dataset[Window]):

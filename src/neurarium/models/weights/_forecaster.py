@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurarium.data import scale_states
+from neurarium.data._saved import read_tensors
 
 
 class Forecaster(nn.Module, ABC):
@@ -66,11 +67,8 @@ class Forecaster(nn.Module, ABC):
         Raises:
             ValueError: the file is of something else.
         """
-        from safetensors import safe_open
-
-        with safe_open(str(path), framework="pt") as file:
-            config = json.loads((file.metadata() or {}).get("neurarium", "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        state, meta = read_tensors(path, f"{cls.__name__}.save")
+        config = json.loads(meta.get("neurarium", "{}"))
         kind = Forecaster.kinds.get(config.pop("kind", ""))
         if kind is None or not issubclass(kind, cls):
             raise ValueError(f"{path} holds no {cls.__name__}: give a file that {cls.__name__}.save wrote")

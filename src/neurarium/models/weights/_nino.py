@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
+from neurarium.data._saved import read_saved
 from neurarium.models.weights._forecaster import BoundForecaster, Forecaster
 from neurarium.models.weights._graph_layouts import neural_graph
 from neurarium.models.weights._neuron_graph import KINDS, POSITIONS, SLOTS, NeuralGraph
@@ -281,7 +282,7 @@ def load_released(path: str | Path) -> NiNo:
     Raises:
         ValueError: the file holds something else.
     """
-    file = torch.load(path, map_location="cpu", weights_only=True)
+    file = read_saved(path, "the release of NiNo")
     state = file.get("state_dict", file)
     if "edge_out.fc.2.weight" not in state:
         raise ValueError(f"{path} is not a released NiNo with a graph network: it has no edge_out.fc.2.weight")
