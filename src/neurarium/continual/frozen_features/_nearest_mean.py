@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neurarium.continual._labels import Labels, loaded_labels, plain_labels, stored_labels
 from neurarium.continual._strategy import Strategy
 from neurarium.layers._exact_buffers import ExactBuffers
 from neurarium.models import FrozenEncoder
+from neurarium.training._labels import Labels, loaded_labels, plain_labels, stored_labels
 
 METRICS = ("euclidean", "cosine", "normalized-mean")
 

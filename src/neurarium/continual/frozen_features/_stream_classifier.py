@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.continual._labels import Labels, loaded_labels, plain_labels, stored_labels
 from neurarium.continual._settings import check_settings, settings
 from neurarium.continual._strategy import Strategy
 from neurarium.continual.frozen_features._dee import DifferentiableEnsemble
 from neurarium.data._saved import read_saved
 from neurarium.models import FrozenEncoder, TableStandardizer, feature_extractor
 from neurarium.models.features._encoder_identity import encoder_identity
+from neurarium.training._labels import Labels, loaded_labels, plain_labels, stored_labels
 
 
 class StreamClassifier:

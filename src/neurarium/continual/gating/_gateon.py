@@ -16,6 +16,7 @@ from neurarium.continual.gating._context_detection import ContextDetector
 from neurarium.continual.gating._gated_layer import GatedLayer, check_rule, chosen_layers
 from neurarium.layers import ContextGate
 from neurarium.training import Handle, evaluation, on_step, unwrap_optimizer
+from neurarium.training._labels import loaded_labels, stored_labels
 
 LEVELS, RULES, PLACES = ("neuron", "parameter"), ("full", "activity", "local"), ("update", "gradient")
 
@@ -285,14 +286,16 @@ class GateON(Strategy):
     def get_extra_state(self) -> dict[str, Any]:
         """Which task is which context, the detector's memory, and the room there is."""
         return {
-            "context": self.context, "contexts": dict(self.contexts), "detector": self.detector.state(),
+            "context": self.context, "tasks": stored_labels(list(self.contexts)),
+            "contexts": list(self.contexts.values()), "detector": self.detector.state(),
             "capacity": self.capacity,
         }  # fmt: skip
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """See ``get_extra_state``."""
         self._add_capacity(max(0, state["capacity"] - self.capacity))  # for gates that had grown
-        self.context, self.contexts = state["context"], dict(state["contexts"])
+        self.context = state["context"]
+        self.contexts = dict(zip(loaded_labels(state["tasks"]), state["contexts"], strict=True))
         self.detector.restore(**state["detector"])
         self._set(self.context)
 

@@ -162,7 +162,7 @@ class NoProp(LearningRule):
             extrapolated end: means over the batch.
         """
         generator = generator or self.generator
-        u = self.embedding[y]
+        u = self.embedding[y.long()]
         if self.variant == "discrete":
             if not isinstance(t, int) or not 1 <= t <= self.steps:
                 raise ValueError(f"t must be a step between 1 and {self.steps}, not {t}")
@@ -187,7 +187,7 @@ class NoProp(LearningRule):
 
         Zero for flow matching, which has the readout's loss in `block_loss`.
         """
-        u = self.embedding[y]
+        u = self.embedding[y.long()]
         if self.variant == "flow":
             return u.new_zeros(())
         if self.noise is None:

@@ -20,6 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
 from neurarium.objectives import prediction_entropy
+from neurarium.training._labels import loaded_labels, stored_labels
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -140,11 +141,11 @@ class TestTimeAdaptation(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """What ``state_dict`` holds beside tensors: the optimizer's state and the place in the stream."""
         optimizer = None if self.optimizer is None else self.optimizer.state_dict()
-        return {"optimizer": optimizer, "batches": self.batches, "domain": self.domain}
+        return {"optimizer": optimizer, "batches": self.batches, "domain": stored_labels([self.domain])}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over what ``get_extra_state`` gave."""
-        self.batches, self.domain = state["batches"], state["domain"]
+        self.batches, self.domain = state["batches"], loaded_labels(state["domain"])[0]
         if self.optimizer is not None:
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
