@@ -6,8 +6,9 @@ from typing import final
 
 import torch
 
-from neurarium.learning import boost_head
+from neurarium.learning import GradientBoostedHead, boost_head
 from neurarium.recipes._compressing import trained
+from neurarium.recipes.boosting import best_stage
 from neurarium.recipes.gradient import refused
 from neurarium.recipes.knobs import Knobs, Real, Whole
 from neurarium.recipes.problem import Problem
@@ -32,13 +33,16 @@ class BoostedHead(Recipe):
         return super().fits(problem) or refused(lambda: linear_head(problem.make_model(0)))
 
     def train(self, problem: Problem, knobs: Knobs, progress: Progress) -> Predictor:
-        """Train the network, then boost its head on the same examples."""
+        """Train the network, then boost its head on the same examples; keep as many units as are best on validation."""
         model = trained(problem, progress, share=1.0)
         loss = "cross_entropy" if problem.classes else "mse"
         generator = torch.Generator().manual_seed(progress.seed)
         boosted = boost_head(
             model, problem.batches(progress.seed), loss=loss, max_iter=50, generator=generator, **knobs
         )
+        boosted.eval()
+        head = next(module for module in boosted.modules() if isinstance(module, GradientBoostedHead))
+        best_stage(boosted, head, problem)
         return Predictor.of(boosted)
 
 

@@ -21,16 +21,15 @@ class DEE(Recipe):
     paper = "dee"
     traits = Traits("memory", targets="classes", own_model=True)
     knobs = {
-        "experts": Whole(8, 256, 64, log=True),
-        "neighbours": Whole(1, 32, 8, log=True),
-        "gain": Real(0.01, 10.0, 0.1, log=True),
+        "experts": Whole(32, 256, 64, log=True),
+        "neighbours": Whole(1, 16, 8, log=True),
+        "balance": Real(0.01, 3.0, 0.3, log=True),
     }
 
     def train(self, problem: Problem, knobs: Knobs, progress: Progress) -> Predictor:
-        """One pass, whose steps come to the gain in all for each class."""
-        k, batches = min(knobs["neighbours"], knobs["experts"]), len(problem.batches(0))
+        """One pass; steps get shorter with the batches that a class has had, so that its size does not matter."""
         learner = DifferentiableEnsemble(
-            num_classes=problem.outputs, num_experts=knobs["experts"], k=k, lr=knobs["gain"] / batches,
+            num_classes=problem.outputs, num_experts=knobs["experts"], k=knobs["neighbours"], balance=knobs["balance"],
             generator=torch.Generator().manual_seed(progress.seed),
         )  # fmt: skip
         return observed(learner, problem, progress.seed)

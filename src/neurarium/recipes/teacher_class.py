@@ -20,8 +20,8 @@ class TeacherClass(CompressorRecipe):
     traits = Traits("compressor", targets="classes", shrinks=True)
     knobs = {
         "learning_rate": rate(3e-3),
-        "students": Whole(1, 8, 4),
-        "budget": Real(0.05, 1.0, 0.25, log=True),
+        "students": Whole(1, 6, 4),
+        "budget": Real(0.1, 1.0, 0.25, log=True),
         "split": Choice(("contiguous", "random", "overlapping", "svd"), "contiguous"),
     }
 

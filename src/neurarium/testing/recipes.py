@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from neurarium.data import Arrays, Split
 from neurarium.lab.registry import entries
-from neurarium.recipes import Problem, Recipe
+from neurarium.recipes import Choice, Problem, Recipe
 from neurarium.recipes.catalogue import source
 from neurarium.recipes.recipe import Predictor
 from neurarium.testing.contract import blobs, require, same
@@ -71,7 +72,7 @@ def toy_problems(steps: int = 150) -> dict[str, Problem]:
 def plain(outputs: int) -> Callable[[], nn.Module]:
     """A stack of linear layers with GELU, whose input the activation must keep."""
     return lambda: nn.Sequential(
-        nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 32), nn.GELU(), nn.Linear(32, outputs)
+        nn.Linear(8, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, outputs)
     )  # fmt: skip
 
 
@@ -187,10 +188,26 @@ def check_data_untouched(recipe: Recipe) -> None:
         require(same(part.x, copy.x) and same(part.y, copy.y), type(recipe), "must leave the examples as they are")
 
 
+def check_corners(recipe: Recipe) -> None:
+    """A training goes through wherever in their ranges the knobs are."""
+    problem = replace(fitting(recipe), steps=40)
+    for end in ("low", "high"):
+        knobs = {name: getattr(knob, end, knob.default) for name, knob in recipe.knobs.items()}
+        with warnings.catch_warnings(), contextlib.suppress(FloatingPointError):  # it may diverge, and says so
+            warnings.simplefilter("ignore")
+            recipe.train(problem, knobs, Watched())
+    for name, knob in recipe.knobs.items():
+        for option in knob.options if isinstance(knob, Choice) else ():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                recipe.train(problem, {**recipe.defaults(), name: option}, Watched())
+
+
 RECIPE_CHECKS: dict[str, Callable[[Recipe], None]] = {
     "description": check_description,
     "knobs": check_knobs,
     "fits": check_fits,
+    "corners": check_corners,
     "prediction": check_prediction,
     "learning": check_learning,
     "reproducible": check_reproducible,
