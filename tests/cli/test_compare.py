@@ -251,3 +251,34 @@ def test_killed_and_resumed_it_ends_in_the_same_table(tmp_path, search):
     killed.communicate()
     assert len(list(Store(path).all())) >= 3
     assert table(start("b")) == table(undisturbed)
+
+
+def test_a_recipe_of_the_users_own_is_an_arm_like_others(cli, tmp_path, monkeypatch):
+    (tmp_path / "myideas.py").write_text(
+        "from neurarium.recipes import GradientRecipe, Plan, Real, Traits\n"
+        "class Plain(GradientRecipe):\n"
+        '    """Plain: nothing differs."""\n'
+        "    slug = 'plain'\n"
+        "    traits = Traits('rule')\n"
+        "    knobs = {'learning_rate': Real(1e-4, 1e-2, 1e-3, log=True)}\n"
+        "    def plan(self, problem, knobs, progress):\n"
+        "        return Plan(problem.make_model(progress.seed))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ("compare", "--data", "iris", "--seeds", "1", "--steps", "40", "--jobs", "0", "--json", "--ideas")
+    code, out, err = cli(*words, "backprop,myideas:Plain")
+    assert code == 0, err
+    arms = json.loads(out)["arms"]
+    assert arms["myideas:Plain"]["accuracy"] == arms["backprop"]["accuracy"]
+    for wrong, said in (("myideas:Plane", "derived from"), ("nowhere:X", "nowhere")):
+        code, _, err = cli(*words, wrong)
+        assert code == 2
+        assert said in err
+
+
+def test_ideas_are_listed_with_a_sentence_each(cli):
+    code, out, _ = cli("ideas", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {"backprop", "linear", "trees", "neighbours", "dfa", "boosting"} <= {row["idea"] for row in rows}
+    assert all(row["what it does"].endswith(".") for row in rows)

@@ -291,6 +291,22 @@ def compare(
 
 
 @app.command()
+def ideas(as_json: options.Json = False) -> None:
+    """List the ideas that `neurarium compare` can apply to your data, with what each does and the paper behind it."""
+    from neurarium.cli.tables import console, print_rows
+    from neurarium.recipes import catalogue
+
+    rows = [
+        {"idea": slug, "acts on": recipe.traits.role, "what it does": recipe.about(), "paper": recipe.paper}
+        for slug, recipe in catalogue().items()
+    ]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        print_rows(console(), rows, rows[0])
+
+
+@app.command()
 def probe(
     name: options.ProbeName = None,
     model: options.Model = "mlp",

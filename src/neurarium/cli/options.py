@@ -38,7 +38,10 @@ Data = Annotated[
 Target = Annotated[str, typer.Option(help="Target column of your table.")]
 Model = Annotated[str, typer.Option(help="'mlp', or package.module:name of your function or class.")]
 Ideas = Annotated[
-    str, typer.Option(help="Comma-separated ideas and references, or 'all' that fit (slugs; see the guide).")
+    str,
+    typer.Option(
+        help="Comma-separated ideas (see `neurarium ideas`; package.module:name is yours), or 'all' that fit."
+    ),
 ]
 Tune = Annotated[
     int | None, typer.Option(help="Draws of every idea's knobs, chosen on validation examples; both are shown.")

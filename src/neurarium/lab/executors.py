@@ -82,6 +82,10 @@ class Processes:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["torch", "neurarium.lab.preload"])
 
+    def preload(self, *modules: str) -> None:
+        """Have further modules loaded once, before the first trial, so that not every trial loads them anew."""
+        self.context.set_forkserver_preload(["torch", "neurarium.lab.preload", *modules])
+
     def run(self, tasks: deque[Task], watch: Watch) -> Iterator[tuple[Task, Outcome]]:
         """Run the tasks, ``jobs`` at a time, in the queue's order."""
         if tasks:

@@ -25,11 +25,19 @@ def slugs() -> list[str]:
 
 
 def find(slug: str) -> Recipe:
-    """The recipe of a slug.
+    """The recipe of a slug, or the one that "package.module:name" names, a person's own.
 
     Raises:
-        KeyError: there is none.
+        KeyError: there is no such slug.
+        ImportError: there is no such module.
+        TypeError: what is named is no recipe.
     """
+    if ":" in slug:
+        module_name, _, name = slug.partition(":")
+        kind = getattr(importlib.import_module(module_name), name, None)
+        if not (inspect.isclass(kind) and issubclass(kind, Recipe)):
+            raise TypeError(f"{slug} is not a class derived from neurarium.recipes.Recipe")
+        return kind()
     path = _files()[slug]
     module = importlib.import_module(".".join(["neurarium.recipes", *path.relative_to(FOLDER).with_suffix("").parts]))
     return recipe_in(module)
@@ -37,6 +45,8 @@ def find(slug: str) -> Recipe:
 
 def source(slug: str) -> Path:
     """The file of a recipe."""
+    if ":" in slug:
+        return Path(inspect.getfile(type(find(slug))))
     return _files()[slug]
 
 

@@ -184,7 +184,7 @@ def named_object(name: str) -> Any:
 
 
 def chosen(names: Sequence[str], known: Sequence[str], what: str) -> tuple[list[str], bool]:
-    """The names asked for, or all, and whether it was "all".
+    """The names asked for, or all, and whether it was "all"; a name with a colon is the user's own.
 
     Raises:
         RequestError: none is named, or one does not exist.
@@ -195,4 +195,4 @@ def chosen(names: Sequence[str], known: Sequence[str], what: str) -> tuple[list[
         raise RequestError(f"name at least one {what}, or 'all': {', '.join(known)}")
     if list(names) == ["all"]:
         return list(known), True
-    return [closest(name, known, what) for name in names], False
+    return [name if ":" in name else closest(name, known, what) for name in names], False

@@ -17,6 +17,7 @@ from torch import nn
 
 from neurarium.lab import Curve, Finding, Paper, RequestError, Scatter, Study
 from neurarium.lab.engine import Engine
+from neurarium.lab.executors import Processes
 from neurarium.lab.registry import Entry
 from neurarium.lab.runner import Job, Listener, Request
 from neurarium.recipes import Problem, Recipe, find
@@ -113,7 +114,8 @@ def compare(
         target: target column of a table, or file of an array's targets.
         model: "mlp"; or a function or class that gives a network, itself or as "package.module:name". It must be
             importable by that name. With parameters it is called with ``(in_features, out_features)``.
-        ideas: slugs, or "all" that fit. References (backprop, linear, trees, neighbours) are ideas like others.
+        ideas: slugs, or "all" that fit; "package.module:name" is a recipe of your own. References (backprop, linear,
+            trees, neighbours) are ideas like others.
         tune: draws of every arm's knobs, chosen on validation examples; 0 for defaults only.
         budget: seconds to spend in all, about; ideas are then dropped in rounds. 0 for no limit.
         seeds: of the final table.
@@ -150,6 +152,8 @@ def compare(
     request = Request("small", seeds, fresh=fresh, device=device, threads=threads)
     contest = Contest(base, names_in(ideas), kind, epochs)
     search = Engine(dataclasses.replace(request, seeds=1), jobs, ray, listener)
+    if isinstance(search.executor, Processes):
+        search.executor.preload("neurarium.studies.preload")
     arms = contest.arms
     dropped: dict[str, str] = {}
     if budget:
@@ -190,6 +194,8 @@ class Contest:
 
     def __init__(self, base: Settings, names: Sequence[str], kind: Kind = "idea", epochs: int = 0) -> None:
         self.wanted, everything = chosen(names, eligible(kind), kind)
+        for name in self.wanted:
+            known_recipe(name)
         split, images = load_scaled(base)
         self.notes = dict(split.notes)
         self.problem: Problem = make_problem(base, split, images)
@@ -208,6 +214,18 @@ class Contest:
     def _settings(self, slug: str, recipe: Recipe) -> Settings:
         given = {name: value for name, value in self.base.knobs.items() if name in recipe.knobs}
         return dataclasses.replace(self.base, idea=slug, code=code_of(self.base.model, source(slug)), knobs=given)
+
+
+def known_recipe(name: str) -> Recipe:
+    """The recipe of a slug or of "package.module:name".
+
+    Raises:
+        RequestError: the user's own cannot be found.
+    """
+    try:
+        return find(name)
+    except (ImportError, TypeError) as error:
+        raise RequestError(f"--ideas {name}: {error}") from error
 
 
 def eligible(kind: Kind) -> list[str]:
