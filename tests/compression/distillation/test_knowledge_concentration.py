@@ -326,3 +326,17 @@ def test_a_vertical_without_examples_is_left_out_not_nought():
         torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]]), torch.tensor([0, 1], dtype=torch.int32), tree
     )
     assert found == {"a": 1.0}
+
+
+def test_teachers_and_students_stay_in_the_modes_that_the_user_gave_them():
+    teachers = {name: nn.Sequential(nn.Linear(6, size), nn.Dropout(0.5)) for name, size in (("birds", 3), ("cars", 2))}
+    method = KnowledgeConcentration(teachers, TREE)
+    x, y = torch.randn(8, 6), torch.arange(8) % 5
+    first, second = method.targets(x, y), method.targets(x, y)
+    assert torch.equal(first.values, second.values)  # without dropout
+    assert all(m.training for teacher in teachers.values() for m in teacher.modules())
+    student = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 5))
+    student[1].eval()
+    mean = student[1].running_mean.clone()
+    method.compress(student, [(x, y)], epochs=1)
+    assert torch.equal(student[1].running_mean, mean)

@@ -399,3 +399,13 @@ def test_statistics_of_members_go_where_the_network_goes():
     copied = copy.deepcopy(net)
     copied.assign_credit(X.double() + 1, Y)
     assert torch.equal(net.statistics[SubNetwork(0.5)]["1.running_mean"], own)
+
+
+def test_compression_leaves_frozen_what_the_user_froze():
+    model = normed()
+    model[1].eval()
+    model[1].weight.requires_grad_(False)
+    small = SortedCompression(0.9, widths=(0.5, 1), epochs=1).compress(model, [(X, Y)])
+    assert not small[1].training
+    assert small[0].training
+    assert not small[1].weight.requires_grad

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from neurarium.data import LabelTree
-from neurarium.training import JoinedBatches
+from neurarium.training import JoinedBatches, evaluation, training
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class KnowledgeConcentration:
     kept sparse, so a batch never needs a dense [batch, classes] array of them.
 
     Args:
-        teachers: vertical -> module that gives logits of that vertical's classes; put in evaluation mode and frozen.
+        teachers: vertical -> module that gives logits of that vertical's classes; run in evaluation mode, and frozen:
+            its parameters no longer require gradients.
         label_tree: the classes.
         top_k: probabilities kept.
         hard_weight: share of the true, multi-hot label in the targets' loss, in [0, 1].
@@ -72,7 +73,7 @@ class KnowledgeConcentration:
         if top_k < 1 or not 0 <= hard_weight <= 1 or (negatives is not None and negatives < 1):
             given = f"{top_k}, {negatives} and {hard_weight}"
             raise ValueError(f"top_k and negatives must be at least 1 and hard_weight in [0, 1], not {given}")
-        self.teachers = [teachers[name].eval().requires_grad_(False) for name in label_tree.names]
+        self.teachers = [teachers[name].requires_grad_(False) for name in label_tree.names]
         self.tree, self.top_k, self.hard_weight, self.negatives = label_tree, top_k, hard_weight, negatives
 
     @torch.no_grad()
@@ -91,7 +92,8 @@ class KnowledgeConcentration:
         values = torch.zeros(len(y), kept, device=x.device)
         for v in verticals.unique().tolist():
             rows = (verticals == v).nonzero().flatten()
-            logits = self.teachers[v](x[rows])
+            with evaluation(self.teachers[v]):
+                logits = self.teachers[v](x[rows])
             size, start = self.tree.sizes[v], self.tree.slices()[v].start
             if logits.shape != (len(rows), size):
                 raise ValueError(
@@ -162,16 +164,16 @@ class KnowledgeConcentration:
             ValueError: no batches.
         """
         optimizer = torch.optim.Adam(student.parameters(), learning_rate)
-        student.train()
-        for _ in range(epochs):
-            batches = 0
-            for x, y in JoinedBatches(loader):
-                optimizer.zero_grad()
-                self.loss(student(x), x, y).backward()
-                optimizer.step()
-                batches += 1
-            if not batches:
-                raise ValueError("loader gave no batches")
+        with training(student):
+            for _ in range(epochs):
+                batches = 0
+                for x, y in JoinedBatches(loader):
+                    optimizer.zero_grad()
+                    self.loss(student(x), x, y).backward()
+                    optimizer.step()
+                    batches += 1
+                if not batches:
+                    raise ValueError("loader gave no batches")
         return student
 
 

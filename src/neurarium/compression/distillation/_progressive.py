@@ -11,9 +11,10 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.distillation._student import small_student
+from neurarium.compression.distillation._student_training import ask_teacher
 from neurarium.compression.nested._anytime import AnytimeEnsemble, operations
 from neurarium.models import mamba_ladder
-from neurarium.training import evaluation, shuffled_rows
+from neurarium.training import shuffled_rows
 
 StudentFactory = Callable[[float, Tensor, int, int], nn.Module]
 """``factory(share, example, num_classes, teacher_flops) -> student``; ``example`` is a batch of one."""
@@ -114,7 +115,8 @@ class ProgressiveDistillation(Compressor):
         Raises:
             ValueError: no examples, or labels beyond the teacher's classes.
         """
-        x, y, teacher = answers(model, loader)
+        known = ask_teacher(model, loader)
+        x, y, teacher = known.x, known.y, known.logits
         if int(y.max()) >= teacher.shape[1]:
             raise ValueError(f"labels reach {int(y.max())}, but the teacher has {teacher.shape[1]} classes")
         flops = operations(model, x[:1])
@@ -219,18 +221,3 @@ def widen_head(student: nn.Module, before: Any, example: Tensor) -> None:
     if before is not None:
         extra = before.features(example).shape[1]  # its own head may have been widened
         student.head = nn.Linear(own.in_features + extra, own.out_features).to(own.weight)
-
-
-@torch.no_grad()
-def answers(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """All examples of a loader and what the model says of them in evaluation mode; the mode is put back.
-
-    Raises:
-        ValueError: no batches.
-    """
-    with evaluation(model):
-        parts = [(x, y, model(x)) for x, y in loader]
-    if not parts:
-        raise ValueError("loader gave no batches")
-    xs, ys, logits = zip(*parts)
-    return torch.cat(xs), torch.cat(ys), torch.cat(logits)

@@ -10,24 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurarium.compression.distillation._student_training import Answers
 from neurarium.training import evaluation
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A network's answers on all examples of a loader.
+class Recorded(Answers):
+    """A network's answers with what led to them.
 
     Args:
-        x: inputs [examples, ...].
-        y: targets [examples].
+        x, y, logits: see `Answers`.
         representation: what the head is given, [examples, features].
-        logits: what the head gives, [examples, outputs].
     """
 
-    x: Tensor
-    y: Tensor
     representation: Tensor
-    logits: Tensor
 
 
 def find_head(model: nn.Module, name: str | None = None) -> nn.Linear:
@@ -86,5 +82,6 @@ def record(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], head: str 
     if not xs:
         raise ValueError("the loader gave no batches")
     return Recorded(
-        torch.cat(xs), torch.cat(ys), torch.cat([a[0] for a in answers]), torch.cat([a[1] for a in answers])
+        torch.cat(xs), torch.cat(ys), torch.cat([a[1] for a in answers]),
+        representation=torch.cat([a[0] for a in answers]),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.nested._sorted_net import SortedNet, select
 from neurarium.learning._rule import Loss
-from neurarium.training import JoinedBatches, copy_module
+from neurarium.training import JoinedBatches, copy_module, training
 
 
 class SortedCompression(Compressor):
@@ -55,11 +55,11 @@ class SortedCompression(Compressor):
             raise ValueError("the loader gave no batches")
         net = SortedNet(copy_module(model), example[:2], self.widths, per_step=self.per_step)
         optimizer = torch.optim.Adam(net.parameters(), self.learning_rate)
-        net.train()
-        for _ in range(self.epochs):
-            for x, y in JoinedBatches(loader):
-                optimizer.zero_grad()
-                net.loss(x, y, self.criterion)
-                optimizer.step()
+        with training(net):
+            for _ in range(self.epochs):
+                for x, y in JoinedBatches(loader):
+                    optimizer.zero_grad()
+                    net.loss(x, y, self.criterion)
+                    optimizer.step()
         budget = self.fraction * sum(p.numel() for p in model.parameters())
-        return net.extract(select(net.table(loader), max_parameters=budget).sub).train(model.training)
+        return net.extract(select(net.table(loader), max_parameters=budget).sub)

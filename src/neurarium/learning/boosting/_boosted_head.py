@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.learning.boosting._gradient_boosting import GradientBoostedHead
-from neurarium.training import copy_module
+from neurarium.training import copy_module, evaluation, replace_module
 
 
 def boost_head(
@@ -42,9 +42,7 @@ def boost_head(
     features, targets = _features(result, result.get_submodule(name), loader)
     outputs = 1 if options.get("loss") == "binary" else old.out_features
     new = GradientBoostedHead(old.in_features, outputs, **options).fit(features, targets)
-    parent, _, last = name.rpartition(".")
-    setattr(result.get_submodule(parent), last, new.to(old.weight.device))
-    return result.train(model.training)
+    return replace_module(result, name, new.to(old.weight.device))
 
 
 def _features(model: nn.Module, head: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -53,9 +51,8 @@ def _features(model: nn.Module, head: nn.Module, loader: Iterable[tuple[Tensor, 
     targets: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach().cpu()))
     device = next(head.parameters()).device
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation(model), torch.no_grad():
             for x, y in loader:
                 model(x.to(device))
                 targets.append(y.cpu())
