@@ -55,6 +55,7 @@ from .nested._sorted_net import select as select
 from .pruning._evolution import SparseEvolution as SparseEvolution
 from .pruning._evolution import random_sparse as random_sparse
 from .pruning._evolution import sparse_layers as sparse_layers
+from .pruning._kan_pruning import KANPruning as KANPruning
 from .pruning._lottery import LotteryTicket as LotteryTicket
 from .pruning._masking import Masks as Masks
 from .pruning._masking import largest as largest

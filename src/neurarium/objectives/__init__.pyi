@@ -7,6 +7,7 @@ from .constraint._quadratic import QuadraticPenalty as QuadraticPenalty
 from .distillation._distillation import distillation_loss as distillation_loss
 from .distillation._logits import logit_mse as logit_mse
 from .distillation._logits import soft_cross_entropy as soft_cross_entropy
+from .kan._edge_sparsity import edge_sparsity as edge_sparsity
 from .language._response_loss import response_labels as response_labels
 from .language._response_loss import response_loss as response_loss
 from .long_tailed._losses import LDAM as LDAM

@@ -23,6 +23,8 @@ from .fisher._fisher_overlap import FisherOverlap as FisherOverlap
 from .fisher._fisher_overlap import fisher_overlap as fisher_overlap
 from .fisher._perturbation import PerturbationCurve as PerturbationCurve
 from .fisher._perturbation import perturbation_curve as perturbation_curve
+from .kan._edge_scores import EdgeScores as EdgeScores
+from .kan._edge_scores import edge_scores as edge_scores
 from .loss_surface._loss_path import LossPath as LossPath
 from .loss_surface._loss_path import loss_along_line as loss_along_line
 from .loss_surface._loss_plane import LossPlane as LossPlane

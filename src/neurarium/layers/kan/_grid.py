@@ -43,11 +43,18 @@ def extend(points: Tensor, degree: int) -> Tensor:
     return torch.cat([points[:, :1] - beyond.flip(1), points, points[:, -1:] + beyond], 1)
 
 
-def refined_grid(points: Tensor, intervals: int) -> Tensor:
-    """``intervals`` intervals instead of fewer, by linear interpolation of the points' positions."""
-    where = torch.linspace(0, points.shape[1] - 1, intervals + 1, dtype=points.dtype)
+def refined(knots: Tensor, degree: int, intervals: int) -> Tensor:
+    """Knots with more intervals by linear interpolation of the grid's points; those of the extension stay.
+
+    So the old knots are among the new ones where the old number divides the new one, and every old function is still
+    there, outside the grid too.
+    """
+    last = knots.shape[1] - degree
+    points = knots[:, degree:last]
+    where = torch.linspace(0, points.shape[1] - 1, intervals + 1, dtype=knots.dtype)
     left = where.floor().clamp(max=points.shape[1] - 2).long()
-    return torch.lerp(points[:, left], points[:, left + 1], where - left)
+    between = torch.lerp(points[:, left], points[:, left + 1], where - left)
+    return torch.cat([knots[:, :degree], between, knots[:, last:]], 1)
 
 
 def inside(points: Tensor, each: int) -> Tensor:

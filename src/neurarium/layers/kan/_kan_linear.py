@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from neurarium.layers.kan._basis import Basis
 from neurarium.layers.kan._basis_product import basis_linear
 from neurarium.layers.kan._bspline import BSplineBasis
 from neurarium.layers.kan._edge_statistics import edge_mean, edge_size, edge_std
-from neurarium.layers.kan._grid import extend, inside, on_cpu, refined_grid, sample_grid, transfer
+from neurarium.layers.kan._grid import extend, inside, on_cpu, refined, sample_grid, transfer
 from neurarium.layers.kan._smooth_bases import make_basis
 
 NOISE = 0.3
@@ -183,7 +184,7 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def refine(self, grid_size: int) -> None:
-        """A finer grid and the same function: exactly so inside the grid where the new size is a multiple of the old.
+        """A finer grid and the same function: exactly so where the new size is a multiple of the old.
 
         The number of coefficients changes, so make the optimizer anew afterwards.
 
@@ -194,9 +195,27 @@ class KANLinear(nn.Module):
         basis = self._spline("refine")
         if grid_size < basis.grid_size:
             raise ValueError(f"grid_size must be at least the present {basis.grid_size}, not {grid_size}")
-        points = refined_grid(basis.grid.double().cpu(), grid_size)
-        moved = torch.ones(self.in_features, dtype=torch.bool)
-        self._refit(extend(points, basis.degree), inside(points, basis.degree + 2), moved)
+        knots = refined(basis.knots.double().cpu(), basis.degree, grid_size)
+        self._refit(knots, inside(knots, basis.degree + 2), torch.ones(self.in_features, dtype=torch.bool))
+
+    @torch.no_grad()
+    def subset(self, outputs: Tensor | None = None, inputs: Tensor | None = None) -> KANLinear:
+        """A layer of some of the outputs and inputs, given as masks; None means all. Its basis must be of splines."""
+        basis = self._spline("subset")
+        rows = slice(None) if outputs is None else outputs
+        columns = slice(None) if inputs is None else inputs
+        smaller = copy.deepcopy(self)
+        assert isinstance(smaller.basis, BSplineBasis)
+        smaller.basis.set_knots(basis.knots[columns])
+        for name in ("coefficients", "scale", "base_weight"):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(smaller, name, nn.Parameter(values[rows][:, columns].clone(), values.requires_grad))
+        if self.bias is not None:
+            smaller.bias = nn.Parameter(self.bias[rows].clone(), self.bias.requires_grad)
+        smaller.mask = self.mask[rows][:, columns]
+        smaller.out_features, smaller.in_features = smaller.mask.shape
+        return smaller
 
     def _refit(self, knots: Tensor, sites: Tensor, moved: Tensor) -> None:
         """Take other knots and the coefficients that fit the same curves on them; only those of moved inputs change."""
@@ -208,8 +227,11 @@ class KANLinear(nn.Module):
             matrix[~moved] = torch.eye(new.size, dtype=torch.float64)
         fitted = torch.einsum("oim,inm->oin", self.coefficients.detach().double().cpu(), matrix)
         basis.set_knots(knots)
-        self.coefficients.data = fitted.to(self.coefficients)
-        self.coefficients.grad = None
+        fitted = fitted.to(self.coefficients).contiguous()
+        if fitted.shape == self.coefficients.shape:  # the same parameter, so that an optimizer goes on with it
+            self.coefficients.copy_(fitted)
+        else:
+            self.coefficients = nn.Parameter(fitted, self.coefficients.requires_grad)
 
     def _samples(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.in_features:
@@ -231,7 +253,9 @@ class KANLinear(nn.Module):
         saved = state_dict.get(prefix + "coefficients")
         fits = saved is not None and saved.shape[:2] == self.coefficients.shape[:2]
         if fits and isinstance(self.basis, BSplineBasis):  # the saved layer's grid may have been refined
-            self.coefficients.data = self.coefficients.new_empty(saved.shape)
+            if saved.shape != self.coefficients.shape:
+                empty = self.coefficients.detach().new_empty(saved.shape)
+                self.coefficients = nn.Parameter(empty, self.coefficients.requires_grad)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,1 @@
+"""Networks of Kolmogorov-Arnold layers: training, formulas, estimators."""

@@ -1,0 +1,1 @@
+"""How much each edge and node of a Kolmogorov-Arnold network matters."""
