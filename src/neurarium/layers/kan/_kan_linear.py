@@ -252,10 +252,10 @@ class KANLinear(nn.Module):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         saved = state_dict.get(prefix + "coefficients")
         fits = saved is not None and saved.shape[:2] == self.coefficients.shape[:2]
-        if fits and isinstance(self.basis, BSplineBasis):  # the saved layer's grid may have been refined
-            if saved.shape != self.coefficients.shape:
-                empty = self.coefficients.detach().new_empty(saved.shape)
-                self.coefficients = nn.Parameter(empty, self.coefficients.requires_grad)
+        refined = fits and isinstance(self.basis, BSplineBasis) and saved.shape != self.coefficients.shape
+        if refined:  # the saved layer's grid
+            empty = self.coefficients.detach().new_empty(saved.shape)
+            self.coefficients = nn.Parameter(empty, self.coefficients.requires_grad)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

@@ -28,6 +28,14 @@ FEW = 40
 class _KANEstimator(BaseEstimator):
     """Common to both estimators."""
 
+    hidden_layer_sizes: tuple[int, ...]
+    grid_sizes: tuple[int, ...]
+    degree: int
+    max_iter: int
+    sparsity: float
+    validation_fraction: float
+    random_state: Any
+
     @no_type_check  # scikit-learn's rule: a constructor checks nothing, `fit` does
     def __init__(
         self,
