@@ -23,8 +23,13 @@ from .heads._structured_head import StructuredHead as StructuredHead
 from .kan._basis import Basis as Basis
 from .kan._basis_product import basis_linear as basis_linear
 from .kan._bspline import BSplineBasis as BSplineBasis
+from .kan._grid_schedule import GridSchedule as GridSchedule
+from .kan._grid_schedule import update_grids as update_grids
 from .kan._kan_conv import KANConv2d as KANConv2d
 from .kan._kan_linear import KANLinear as KANLinear
+from .kan._selectable import SelectableKAN as SelectableKAN
+from .kan._selectable import SelectableKANConv2d as SelectableKANConv2d
+from .kan._selectable import SelectableKANLinear as SelectableKANLinear
 from .kan._smooth_bases import ChebyshevBasis as ChebyshevBasis
 from .kan._smooth_bases import FourierBasis as FourierBasis
 from .kan._smooth_bases import RadialBasis as RadialBasis

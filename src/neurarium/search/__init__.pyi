@@ -1,6 +1,8 @@
 from ._reward import compression_reward as compression_reward
 from ._reward import student_reward as student_reward
 from ._reward import tolerance as tolerance
+from .basis_selection._basis_selection import BasisChoice as BasisChoice
+from .basis_selection._basis_selection import BasisSelection as BasisSelection
 from .policy_gradient._actor_critic import ActorCritic as ActorCritic
 from .policy_gradient._actor_critic import ActorCriticRemovalSearch as ActorCriticRemovalSearch
 from .policy_gradient._actor_critic import ActorCriticShrinkSearch as ActorCriticShrinkSearch

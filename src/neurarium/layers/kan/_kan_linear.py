@@ -86,6 +86,20 @@ class KANLinear(nn.Module):
         self.register_buffer("mask", torch.ones(edges, dtype=torch.bool, device=device))
         self.reset_parameters(generator)
 
+    @classmethod
+    def like(cls, linear: nn.Linear, **options: Any) -> KANLinear:
+        """A fresh layer of a linear layer's sizes, bias, device and dtype; for `swap`.
+
+        Args:
+            linear: the layer whose place it takes.
+            options: any other arguments.
+        """
+        weight = linear.weight
+        return cls(
+            linear.in_features, linear.out_features, bias=linear.bias is not None, device=weight.device,
+            dtype=weight.dtype, **options,
+        )  # fmt: skip
+
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw fresh values: the curves small noise (of the size of the output where there is no base function)."""

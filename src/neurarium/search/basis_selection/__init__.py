@@ -1,0 +1,1 @@
+"""Choosing a basis for every node of Kolmogorov-Arnold layers."""
