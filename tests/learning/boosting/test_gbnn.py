@@ -328,3 +328,19 @@ def test_scikit_learn_contract(kind: type[Any]) -> None:
         with warnings.catch_warnings(), contextlib.suppress(SkipTest):
             warnings.simplefilter("ignore")
             check(estimator)
+
+
+@pytest.mark.parametrize("scale", [2.0**-27, 2.0**27])  # powers of two round nothing
+def test_numbers_of_any_size_are_fitted_alike(scale):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(150, 4, generator=generator).double()
+    y = x[:, 0] + x[:, 1] ** 2
+
+    def fitted(targets):
+        head = GradientBoostedHead(4, 1, units=8, loss="mse", generator=torch.Generator().manual_seed(1))
+        return head.double().fit(x, targets)
+
+    plain, scaled = fitted(y), fitted(scale * y)
+    assert torch.equal(scaled(x), scale * plain(x))
+    assert scaled.train_loss[-1] == pytest.approx(scale**2 * plain.train_loss[-1], rel=1e-12)
+    assert float((plain(x)[:, 0] - y).var() / y.var()) < 0.5

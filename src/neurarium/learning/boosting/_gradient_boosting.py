@@ -218,6 +218,8 @@ def _boost(heads: Sequence[GradientBoostedHead], x: Tensor, y: Tensor) -> None:
     """All steps of all heads; ``x`` has a last column of ones, both have a first dimension of runs."""
     lead, loss = heads[0], LOSSES[heads[0].loss]
     runs, n, inputs = len(heads), x.shape[1], lead.in_features
+    size = _size(y) if lead.loss == "mse" else y.new_ones(runs)
+    y = y / size.view(-1, 1, 1)
     drawn = max(1, int(lead.subsample * n))
     shrinkage = torch.tensor([head.shrinkage for head in heads], dtype=x.dtype)
     bias = loss.start(y)
@@ -248,8 +250,9 @@ def _boost(heads: Sequence[GradientBoostedHead], x: Tensor, y: Tensor) -> None:
         biases.append(bias)
         rhos.append(rho)
         losses.append(loss.value(y, scores))
-    welded = torch.cat(firsts, 1), torch.cat(seconds, 2) * loss.to_logit, torch.stack(biases, 1) * loss.to_logit
-    history = torch.stack(losses, 1).tolist()
+    factor = (size * loss.to_logit).view(-1, 1, 1)
+    welded = torch.cat(firsts, 1), torch.cat(seconds, 2) * factor, torch.stack(biases, 1) * factor
+    history = (torch.stack(losses, 1) * size.square()[:, None]).tolist()
     for run, head in enumerate(heads):
         head.hidden_weight.copy_(welded[0][run, :, :-1])
         head.hidden_bias.copy_(welded[0][run, :, -1])
@@ -259,6 +262,12 @@ def _boost(heads: Sequence[GradientBoostedHead], x: Tensor, y: Tensor) -> None:
         head.fitted_steps.fill_(head.steps)
         head.active_steps = head.steps
         head.train_loss = history[run]
+
+
+def _size(y: Tensor) -> Tensor:
+    """The deviation of numbers to fit, [runs], by which they are divided: weight decay and tolerances suit size 1."""
+    size = y.var(1, correction=0).mean(1).sqrt()
+    return torch.where(size > 0, size, 1.0)
 
 
 def _alike(heads: Sequence[GradientBoostedHead]) -> GradientBoostedHead:
