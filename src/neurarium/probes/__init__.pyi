@@ -93,9 +93,9 @@ from .training_speed._early_stop import EarlyStop as EarlyStop
 from .training_speed._early_stop import early_stop as early_stop
 from .training_speed._learning_rate import MaximalLearningRate as MaximalLearningRate
 from .training_speed._learning_rate import NoLearningRate as NoLearningRate
-from .training_speed._learning_rate import PowerLaw as PowerLaw
-from .training_speed._learning_rate import learning_rate_law as learning_rate_law
 from .training_speed._learning_rate import maximal_learning_rate as maximal_learning_rate
+from .training_speed._power_law import PowerLaw as PowerLaw
+from .training_speed._power_law import learning_rate_law as learning_rate_law
 from .weights._bits import BitReport as BitReport
 from .weights._bits import bit_report as bit_report
 from .weights._topology import DegreeDistribution as DegreeDistribution

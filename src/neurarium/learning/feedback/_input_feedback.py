@@ -42,7 +42,7 @@ class Pass:
     masks: list[Tensor] = field(default_factory=list)
 
 
-class Chain:
+class LayerChain:
     """A (nested) `Sequential` seen as layers in a row.
 
     Args:
@@ -188,7 +188,7 @@ class InputFeedback(LearningRule):
         super().__init__(model, loss)
         if feedback_scale < 0:
             raise ValueError(f"feedback_scale must be at least 0, not {feedback_scale}")
-        self.chain = Chain(model)
+        self.chain = LayerChain(model)
         self.feedback_scale, self.factored, self.generator = feedback_scale, factored, generator
         self.layers: list[Any] = [stage.layer for stage in self.chain.stages]
         self.register_buffer("feedback", None)
