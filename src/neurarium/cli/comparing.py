@@ -6,6 +6,7 @@ import json
 import math
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,24 @@ def show_comparison(found: Comparison, as_json: bool, site: Path | None) -> None
     if site is not None:
         from neurarium.lab.pages import paper_page, write_site
 
-        index = write_site([paper_page(found.finding)], site)
+        index = write_site([replace(paper_page(found.finding), **page_text(found))], site)
         Console(stderr=True, quiet=as_json).print(f"report: {index}")
+
+
+def page_text(found: Comparison) -> dict[str, Any]:
+    """What the page says in words: who is best, a sentence for each idea, and who is not in the table and why."""
+    best = found.best()
+    score = number(found.finding.arms[best].metrics[found.metric].mean)
+    ideas = {slug: text for slug, text in found.about.items() if slug in found.finding.arms}
+    return {
+        "summary": f"{len(found.finding.arms)} arms on test examples that nothing was chosen on; {best} has the best "
+        f"{found.metric.replace('r2', 'R²')}, {score}.",
+        "description": "\n\n".join(
+            [f"{slug} · {text}" for slug, text in ideas.items()]
+            + [f"{slug} was dropped in {when}." for slug, when in found.dropped.items()]
+            + [f"{slug} was left out: {why}." for slug, why in found.left_out.items()]
+        ),
+    }
 
 
 def as_values(found: Comparison) -> dict[str, Any]:

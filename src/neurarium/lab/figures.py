@@ -58,10 +58,12 @@ class Scatter(Figure):
     Args:
         x: metric on the horizontal axis (``seconds`` and ``peak_memory`` are always there).
         y: metric on the vertical axis.
+        log_x: logarithmic horizontal axis; arms at zero or below are not drawn then.
     """
 
     x: str = ""
     y: str = ""
+    log_x: bool = False
 
 
 @dataclass(frozen=True)

@@ -248,10 +248,10 @@ def final_study(contest: Contest, arms: Mapping[str, Settings]) -> Study:
         trial=idea.trial,
         arms=arms,
         figures=[
-            Scatter(title=f"{named.capitalize()} against the cost of {what}", x=cost, y=metric)
+            Scatter(title=f"{named.capitalize()} against the cost of {what}", x=cost, y=metric, log_x=True)
             for cost, what in COSTS.items()
         ]
-        + [Curve(title=f"Validation {named} against training seconds", x="seconds", y=f"validation_{metric}")],
+        + [Curve(title=f"Validation {named} against optimizer steps", x="step", y=f"validation_{metric}")],
     )
 
 

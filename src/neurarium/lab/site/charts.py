@@ -219,13 +219,15 @@ def _scatter(page: PaperPage, figure: Scatter) -> list[Panel]:
     points: list[dict[str, Any]] = []
     for arm in _shown(page, figure):
         x, y = _spread(arm, figure.x), _spread(arm, figure.y)
-        if x is not None and y is not None:
+        if x is not None and y is not None and not (figure.log_x and (x[0] or 0) <= 0):
+            if figure.log_x and x[1] is not None and x[1] <= 0:
+                x[1] = x[0]  # an end that a logarithmic axis cannot show
             symbol = SYMBOLS[_rank(page, arm.name) % len(SYMBOLS)]
             points.append({"name": arm.name, "colour": hue[arm.name], "symbol": symbol, "x": x, "y": y})
     if not points:
         return []
     told = "; ".join(f"{p['name']} at {number(p['x'][0])}, {number(p['y'][0])}" for p in points)
-    axes = {"x": {"name": _unit(figure.x), "log": False}, "y": {"name": _unit(figure.y), "log": False}}
+    axes = {"x": {"name": _unit(figure.x), "log": figure.log_x}, "y": {"name": _unit(figure.y), "log": False}}
     return [{"kind": "scatter", **axes, "points": points, "alt": told, "height": 340}]
 
 
