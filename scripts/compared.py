@@ -1,8 +1,9 @@
 """Writes docs/guides/compared.md: what ``neurarium compare`` finds on known data.
 
 Run it in a checkout, on an idle machine (an hour on two cores): ``python scripts/compared.py``. Trials that the store
-has already are not run again. The sentence encoder needs the extra ``language`` and its weights, which
-``SENTENCE_ENCODER`` may name as a folder.
+has already are not run again. Penguins and Seattle's weather are the files penguins.csv and seattle-weather.csv of the
+PyPI packages palmerpenguins and vega_datasets, beside which it is run. The sentence encoder needs the extra
+``language`` and its weights, which ``SENTENCE_ENCODER`` may name as a folder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,26 +23,34 @@ from neurarium.data import load_text
 from neurarium.models import SentenceEncoder
 
 PAGE = Path(__file__).parents[1] / "docs" / "guides" / "compared.md"
-RULES = {
-    "accuracy": "accuracy", "training_seconds": "training seconds", "step_bytes": "peak bytes of a step",
-    "parameters": "parameters",
+IDEAS = {
+    "accuracy": "accuracy", "r2": "R²", "log_loss": "log-loss", "calibration_error": "ECE",
+    "training_seconds": "training seconds", "prediction_ms": "ms for one answer", "bytes": "bytes kept",
+    "nonzero": "weights not zero", "step_bytes": "peak bytes of a step",
 }  # fmt: skip
 STRATEGIES = {
     "accuracy": "accuracy at the end", "forgetting": "forgetting", "learned_accuracy": "when just learned",
     "backward_transfer": "backward transfer", "forward_transfer": "forward transfer", "extra_bytes": "bytes kept",
     "training_seconds": "seconds",
 }  # fmt: skip
-COMPRESSORS = {
-    "accuracy": "accuracy", "nonzero": "weights not zero", "bytes": "bytes on disk", "flops": "FLOPs",
-    "milliseconds": "ms for one example", "compression_seconds": "seconds to make",
-}  # fmt: skip
 QUESTIONS = "trec-embedded.npz"
 PART = ["--examples", "6000", "--strategies", "all"]
 TABLES = [
-    ("Learning rules on MNIST", ["--rules", "all", "--data", "mnist"], RULES),
-    ("Learning rules on Fashion-MNIST", ["--rules", "all", "--data", "fashion-mnist"], RULES),
-    ("Learning rules on a table (Adult: who earns over 50,000 $)", ["--rules", "all", "--data", "adult"], RULES),
-    ("Compressors of one network", ["--data", "mnist-small", "--compressors", "all"], COMPRESSORS),
+    ("Ideas on diabetes: progression in a year (442 rows, 10 columns)", ["--data", "diabetes"], IDEAS),
+    ("Ideas on wine: three cultivars (178 rows, 13 columns)", ["--data", "wine"], IDEAS),
+    (
+        "Ideas on penguins: three species (344 rows with gaps and categories)",
+        ["--data", "penguins.csv", "--target", "species"],
+        IDEAS,
+    ),
+    (
+        "Ideas on Seattle's weather (1,461 rows with dates)",
+        ["--data", "seattle-weather.csv", "--target", "weather"],
+        IDEAS,
+    ),
+    ("Ideas on digits: 8 x 8 images (1,797)", ["--data", "digits"], IDEAS),
+    ("Ideas on Adult: who earns over 50,000 $ (48,842 rows)", ["--data", "adult", "--budget", "30m"], IDEAS),
+    ("Ideas on MNIST", ["--data", "mnist", "--budget", "1h"], IDEAS),
     ("Strategies on split MNIST", ["--stream", "split-mnist", "--strategies", "all"], STRATEGIES),
     ("Strategies on split Fashion-MNIST", ["--stream", "split-fashion-mnist", "--strategies", "all"], STRATEGIES),
     ("Strategies on permuted MNIST", ["--stream", "permuted-mnist", *PART], STRATEGIES),
@@ -70,7 +80,7 @@ def main() -> None:
         command = [sys.executable, "-m", "neurarium", "compare", *words, "--json"]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         print(f"  {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        parts += [f"## {title}", f"`neurarium compare {' '.join(words)}`", table(found["arms"], columns)]
+        parts += section(title, words, found, columns)
         PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -82,11 +92,30 @@ def embed_questions(file: Path) -> None:
     np.savez(file, train_x=train, train_y=labels[0], test_x=test, test_y=labels[1])
 
 
+def section(title: str, words: list[str], found: dict[str, Any], columns: dict[str, str]) -> list[str]:
+    """A heading, the command, the table, the Pareto sets, and who is not in the table."""
+    parts = [f"## {title}", f"`neurarium compare {' '.join(words)}`", table(found["arms"], columns)]
+    if fronts := found.get("pareto"):
+        named = {"training_seconds": "train", "prediction_ms": "ask", "bytes": "keep"}
+        parts.append(
+            "No arm is both better and cheaper than these. "
+            + " ".join(f"To {named[cost]}: {', '.join(f'`{arm}`' for arm in arms)}." for cost, arms in fronts.items())
+        )
+    if dropped := found.get("dropped"):
+        parts.append(
+            "Dropped on validation: " + "; ".join(f"`{slug}` ({when})" for slug, when in dropped.items()) + "."
+        )
+    if left_out := found.get("left_out"):
+        parts.append("Left out: " + ", ".join(f"`{slug}`" for slug in left_out) + ".")
+    return parts
+
+
 def table(arms: dict[str, dict[str, dict[str, float]]], columns: dict[str, str]) -> str:
     """A Markdown table, the most accurate arm first."""
     shown = {name: head for name, head in columns.items() if any(name in metrics for metrics in arms.values())}
     rows = [f"| | {' | '.join(shown.values())} |", "|---|" + "---:|" * len(shown)]
-    for arm, metrics in sorted(arms.items(), key=lambda item: -item[1]["accuracy"]["mean"]):
+    score = next(name for name in ("accuracy", "r2") if any(name in metrics for metrics in arms.values()))
+    for arm, metrics in sorted(arms.items(), key=lambda item: -item[1][score]["mean"]):
         rows.append(f"| `{arm}` | {' | '.join(cell(metrics.get(name)) for name in shown)} |")
     return "\n".join(rows)
 
