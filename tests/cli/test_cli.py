@@ -26,6 +26,13 @@ def test_run_prints_tables_and_stores(cli):
     assert len(stored()) == 6
 
 
+def test_arms_are_named_together_or_one_by_one(cli):
+    assert cli("run", EXAMPLE, "--jobs", "0", "--seeds", "1", "--arm", "short,long")[0] == 0
+    assert {row.arm for row in stored()} == {"short", "long"}
+    assert cli("run", EXAMPLE, "--jobs", "0", "--seeds", "2", "--arm", "short", "--arm", "long")[0] == 0
+    assert len(stored()) == 4
+
+
 def test_run_json_is_one_object_with_the_promised_keys(cli):
     code, out, err = cli("run", EXAMPLE, "--jobs", "0", "--json", "--seeds", "2")
     assert code == 0

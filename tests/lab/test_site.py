@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from importlib.resources import files
+from xml.etree import ElementTree
 
 import pytest
 
@@ -17,6 +18,7 @@ from neurarium.lab.site.charts import chart as chart_of
 from neurarium.lab.site.curves import bands, mean_map
 from neurarium.lab.site.intervals import interval_plot
 from neurarium.lab.site.text import address, duration, file_name, number, prose, script, setting
+from neurarium.lab.site.wall import Cell, wall
 from neurarium.lab.thinning import drawn, thin
 
 HOSTILE = '<script>document.title = "broken"</script> & "quotes"'
@@ -392,6 +394,21 @@ def test_a_claim_shows_the_papers_number_and_a_run_of_ones_own(tmp_path):
     text = build_site([page(claims=[row])], tmp_path, version="1").with_name("first.html").read_text(encoding="utf-8")
     assert "98 % &amp; more" in text
     assert "your run: undecided, 0.1" in text
+
+
+def test_the_picture_has_a_cell_for_every_paper_with_curves():
+    made = page(title=HOSTILE)
+    cell = Cell(made.slug, made.title, made.figures, made.curves, ["reproduced", None, "undecided"])
+    empty = Cell("bare", "Bare", [], [], ["reproduced"])
+    flat = [{"step": t, "loss": 1.0} for t in range(3)]
+    level = Cell("flat", "Flat", [Curve(x="step", y="loss")], [{"a": {0: flat}}], [])
+    alone = ElementTree.fromstring(wall([cell, empty, level]))
+    names = [text.text for text in alone.iter("{http://www.w3.org/2000/svg}text")]
+    assert names == ["first", "flat"]
+    assert len(list(alone.iter("{http://www.w3.org/2000/svg}circle"))) == 3
+    assert len(list(alone.iter("{http://www.w3.org/2000/svg}path"))) == 3  # two arms, and a level line
+    assert 'href="first.html"' in wall([cell], {"first": "first.html"})
+    assert wall([empty]) == ""
 
 
 def test_two_pages_of_one_name_are_refused(tmp_path):

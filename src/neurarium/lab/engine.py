@@ -53,7 +53,7 @@ def run(
         >>> from neurarium import lab
         >>> finding = lab.run("linear-path", scale="smoke", jobs=0)
         >>> sorted(finding.arms)[:1]
-        ['adversarial']
+        ['cnn']
     """
     changes = {name: str(value) for name, value in (settings or {}).items()}
     request = Request(scale, seeds, tuple(arms), changes, fresh, device, threads)
