@@ -18,7 +18,7 @@ from torch.nn.functional import linear, silu
 
 from neurarium.layers import KANLinear
 
-ROUNDS = 11
+ROUNDS = 7
 
 
 class DenseKAN(nn.Module):

@@ -20,6 +20,8 @@ from .heads._prototype_subspace import PrototypeSubspace as PrototypeSubspace
 from .heads._self_paced import SelfPacedLogits as SelfPacedLogits
 from .heads._soft_topk import soft_topk as soft_topk
 from .heads._structured_head import StructuredHead as StructuredHead
+from .kan._activation_kan import ActivationKANLinear as ActivationKANLinear
+from .kan._activation_kan import ActivationPairBasis as ActivationPairBasis
 from .kan._basis import Basis as Basis
 from .kan._basis_product import basis_linear as basis_linear
 from .kan._bspline import BSplineBasis as BSplineBasis
