@@ -276,7 +276,7 @@ GUIDES = {
 def whole_site(tmp_path_factory):
     pages = [
         page(use="**When to use it.** Always.\n\n```python\nprint(1)\n```", found="## What we found\n\nIt works.",
-             example="print('whole')", names=[("learning", "Backprop")]),
+             example="print('whole')", names=[("learning", "Backprop"), ("learning._rule", "Loss"), ("layers", "pam")]),
         page("second"),
     ]  # fmt: skip
     folder = tmp_path_factory.mktemp("whole") / "site"

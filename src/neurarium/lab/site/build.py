@@ -82,7 +82,10 @@ class _Site:
         version: str,
     ) -> None:
         self.pages, self.guides, self.rooms, self.sources = pages, guides, rooms, sources
-        self.links = {symbol.name: f"{room_file(room.name)}#{symbol.name}" for room in rooms for symbol in room.symbols}
+        self.known = {(room.name, symbol.name) for room in rooms for symbol in room.symbols}
+        # a recipe may be named as what it applies: the component is meant
+        order = sorted(self.known, key=lambda pair: (pair[0] != "recipes", pair))
+        self.links = {name: f"{room_file(room)}#{name}" for room, name in order}
         self.environment = _environment(version, self.links)
         nav = [("index.html", "Papers", "papers")]
         nav += [("reference.html", "Reference", "reference")] if rooms else []
@@ -130,6 +133,9 @@ class _Site:
             "page": page,
             "charts": [drawn for figure, curves in figures if (drawn := chart(page, figure, curves)) is not None],
             "seeds_drawn": _seeds_drawn(page),
+            "names": [
+                (room, name) for room, name in page.names if self.links.get(name, "").startswith(room_file(room))
+            ],
             "paragraphs": [" ".join(part.split()) for part in page.description.split("\n\n") if part.strip()],
             "colours": colours(page),
             "claims": [(claim, interval_plot(claim)) for claim in page.claims],
