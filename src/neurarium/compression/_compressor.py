@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import nn
 
 
 class Compressor(ABC):
@@ -16,7 +16,7 @@ class Compressor(ABC):
     """
 
     @abstractmethod
-    def compress(self, model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> nn.Module:
+    def compress(self, model: nn.Module, loader: Iterable[Any]) -> nn.Module:
         """A smaller copy of the model.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ def learn_stream(
 class Observed:
     """Batches that a strategy observes once they have been trained on."""
 
-    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]], strategy: Strategy) -> None:
+    def __init__(self, batches: Iterable[Any], strategy: Strategy) -> None:
         self.batches, self.strategy = batches, strategy
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurarium.training import Handle, evaluation
+from neurarium.training import Handle, call, evaluation
 
 Task = Any
 """What names a task: a number, a string, whatever the model's ``set_task`` understands."""
@@ -64,21 +64,21 @@ class Strategy(nn.Module):
         """What to add to the loss: a scalar, a constant 0 where there is nothing to add."""
         return torch.zeros((), device=next((p.device for p in self.model.parameters()), None))
 
-    def end_task(self, loader: Iterable[tuple[Tensor, Tensor]] | None = None) -> None:
+    def end_task(self, loader: Iterable[Any] | None = None) -> None:
         """The task is over; ``loader`` gives its training data once more, for strategies that need it."""
 
     def forward(self, x: Any) -> Any:
         """The model's output under the current task."""
-        return self.model(x)
+        return call(self.model, x)
 
     @torch.no_grad()
     def predict(self, x: Any) -> Any:
         """The model's output in evaluation mode, under the task that ``infer_task`` names (else the current one)."""
         with evaluation(self.model):
             if self.infer_task is None:
-                return self.model(x)
+                return call(self.model, x)
             with self.as_task(self.infer_task(x)):
-                return self.model(x)
+                return call(self.model, x)
 
     @contextmanager
     def as_task(self, task: Task) -> Iterator[None]:

@@ -19,7 +19,7 @@ def normalized_adjacency(edges: Tensor, num_nodes: int) -> Float[Tensor, "nodes 
     """
     if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < num_nodes:
         raise ValueError(f"edges must name nodes from 0 to {num_nodes - 1}")
-    adjacency = torch.eye(num_nodes)
+    adjacency = torch.eye(num_nodes, device=edges.device)
     adjacency[edges[0], edges[1]] = adjacency[edges[1], edges[0]] = 1.0
     scale = adjacency.sum(1).rsqrt()
     return scale[:, None] * adjacency * scale

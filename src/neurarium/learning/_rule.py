@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from neurarium.training import call
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """``loss(output, target) -> scalar``, a mean over the batch (``torch.nn.functional.cross_entropy`` is one)."""
 
@@ -46,7 +48,7 @@ class LearningRule(nn.Module, ABC):
 
     def forward(self, x: Any) -> Tensor:
         """The prediction for ``x``."""
-        return self.model(x)
+        return call(self.model, x)
 
     @abstractmethod
     def assign_credit(self, x: Any, y: Tensor) -> Tensor:
@@ -58,6 +60,6 @@ class Backprop(LearningRule):
 
     def assign_credit(self, x: Any, y: Tensor) -> Tensor:
         """Add the gradient of the loss; returns the detached loss."""
-        loss = self.loss(self.model(x), y)
+        loss = self.loss(call(self.model, x), y)
         loss.backward()
         return loss.detach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -82,7 +83,7 @@ def join_words(
             times.append((at / hop, (at + len(word)) / hop))
             at += len(word) + gap
         x = torch.cat([pieces[0].new_zeros(gaps[0], *pieces[0].shape[1:]), *pieces])
-        x = x + noise * torch.randn(x.shape, generator=generator)
+        x = x + noise * torch.randn(x.shape, generator=generator).to(x)
         made.append(x if features is None else features(x))
         targets.append(torch.tensor([int(labels[i]) for i in chosen]))
         spans.append(torch.tensor(times))
@@ -137,10 +138,12 @@ def log_mel(
     """
     size, hop = round(window * rate), round(step * rate)
     points = 1 << (size - 1).bit_length()
-    spectrum = torch.stft(wave, points, hop, size, torch.hann_window(size), pad_mode="constant", return_complex=True)
+    kind: Any = {"dtype": wave.dtype, "device": wave.device}
+    hann = torch.hann_window(size).to(wave)
+    spectrum = torch.stft(wave, points, hop, size, hann, pad_mode="constant", return_complex=True)
     nyquist, low = torch.tensor(rate / 2.0), torch.tensor(60.0)
-    edges = torch.linspace(float(_mel(low)), float(_mel(nyquist)), bands + 2)
-    place = _mel(torch.linspace(0.0, rate / 2, points // 2 + 1))
+    edges = torch.linspace(float(_mel(low)), float(_mel(nyquist)), bands + 2, **kind)
+    place = _mel(torch.linspace(0.0, rate / 2, points // 2 + 1, **kind))
     rise = (place - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     fall = (edges[2:, None] - place) / (edges[2:] - edges[1:-1])[:, None]
     return (torch.minimum(rise, fall).clamp_min(0.0) @ spectrum.abs().square() + 1e-8).log().t()

@@ -12,3 +12,7 @@ from .probes import check_probe as check_probe
 from .probes import check_probe_result as check_probe_result
 from .recipes import RECIPE_CHECKS as RECIPE_CHECKS
 from .recipes import check_recipe as check_recipe
+from .seams import components as components
+from .seams import exemption as exemption
+from .seams import seam_checks as seam_checks
+from .world import World as World

@@ -6,6 +6,7 @@ and compressors need no line. What takes a ``generator`` is given one.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -79,12 +80,28 @@ MODULES: dict[str, Callable[[World], tuple[nn.Module, tuple[Any, ...]]]] = {
     ),
     "RecurrentStudent": lambda w: (compression.RecurrentStudent(8, 3, 4), (w.x(5, 6, 8),)),
     "RowLinear": lambda w: (compression.RowLinear(nn.Linear(8, 6), torch.tensor([0, 2])), (w.x(5, 8),)),
-    "Critic": lambda w: (search.Critic(5, 4), (w.x(6, 5),)),
+    "Critic": lambda w: (search.Critic(5, 4), (w.x(6, 5), w.positive(2, 6).round())),
     "RemovalPolicy": lambda w: (search.RemovalPolicy(5, 4), (w.x(6, 5),)),
-    "ShrinkPolicy": lambda w: (search.ShrinkPolicy(6, hidden_size=4), (w.x(6, 6),)),
     "UnidirectionalRemovalPolicy": lambda w: (search.UnidirectionalRemovalPolicy(5, 4), (w.x(6, 5),)),
-    "FullSumLoss": lambda w: (speech.FullSumLoss(), (w.logp(6, 2, 4), w.whole([1, 2], [2, 2]), w.whole(6, 6), w.whole(2, 2))),
+    "FullSumLoss": lambda w: (speech.FullSumLoss(), aligned(w)),
+    "GenerativeFullSumLoss": lambda w: (speech.GenerativeFullSumLoss(), aligned(w)),
+    "BiasModel": lambda w: (speech.BiasModel(4), (symbols(w),)),
+    "BlstmModel": lambda w: (speech.BlstmModel(5, 4, 6), (symbols(w),)),
+    "MemoryModel": lambda w: (speech.MemoryModel(3, 4), (symbols(w),)),
+    "SymbolLikelihood": lambda w: (speech.SymbolLikelihood(5, 4), (symbols(w),)),
+    "SymbolModel": lambda w: (speech.SymbolModel(5, 4), (symbols(w),)),
+    "SymbolOddsModel": lambda w: (speech.SymbolOddsModel(5), (symbols(w) % 2,)),
 }  # fmt: skip
+
+
+def aligned(w: World) -> tuple[Tensor, ...]:
+    """Log-probabilities, targets and lengths, as `torch.nn.CTCLoss` takes them."""
+    return w.logp(6, 2, 4), w.whole([1, 2], [2, 2]), w.whole(6, 6), w.whole(2, 2)
+
+
+def symbols(w: World) -> Tensor:
+    """Two utterances of three symbols."""
+    return w.whole([0, 1, 4], [2, 3, 1])
 
 
 def nested() -> nn.Module:
@@ -94,11 +111,12 @@ def nested() -> nn.Module:
 
 EXAMPLES: dict[str, Callable[[World], Any]] = {
     # layers
-    "alphas": lambda w: layers.alphas(w.put(layers.ReZero(nn.Linear(8, 8)))),
-    "bitwise": lambda w: layers.bitwise(pixels(w), 4, generator=seed()).model(w.x(5, 8)),
-    "bit_layers": lambda w: list(layers.bit_layers(layers.bitwise(nn.Linear(8, 3).to(w.device), 4, generator=seed()).model)),
-    "to_dense": lambda w: layers.to_dense(layers.bitwise(pixels(w), 4, generator=seed()).model)(w.x(5, 8)),
-    "to_integers": lambda w: layers.to_integers(layers.bitwise(pixels(w), 4, generator=seed()).model),
+    "basis_linear": lambda w: based(w),
+    "alphas": lambda w: layers.alphas(w.new(lambda: layers.ReZero(nn.Linear(8, 8)))),
+    "bitwise": lambda w: bits(w).model(w.x(5, 8)),
+    "bit_layers": lambda w: [x for _, _, x in layers.bit_layers(bits(w).model)],
+    "to_dense": lambda w: layers.to_dense(bits(w).model)(w.x(5, 8)),
+    "to_integers": lambda w: layers.to_integers(bits(w).model),
     "cumulative_sum_product": lambda w: layers.cumulative_sum_product(w.x(6, 3, 2, 2)),
     "few_bit_activation": lambda w: layers.few_bit_activation(
         w.x(20), nn.functional.gelu, w.x(3).sort().values, w.x(4)
@@ -107,10 +125,10 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "normalized_adjacency": lambda w: layers.normalized_adjacency(w.whole([0, 1, 2], [1, 2, 0]), 3),
     "pack_bits": lambda w: layers.pack_bits(w.whole(1, 0, 1, 1, 0).to(torch.uint8), 1),
     "unpack_bits": lambda w: layers.unpack_bits(layers.pack_bits(w.whole(1, 0, 3, 1).to(torch.uint8), 2), 2, 4),
-    "parameter_groups": lambda w: layers.parameter_groups(w.put(layers.ReZero(nn.Linear(8, 8))), 0.1),
+    "parameter_groups": lambda w: layers.parameter_groups(w.new(lambda: layers.ReZero(nn.Linear(8, 8))), 0.1),
     "retanh": lambda w: layers.retanh(w.x(5)),
     "rezero_": lambda w: layers.rezero_(
-        w.put(nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)))
+        w.new(lambda: nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)))
     ).model(w.x(2, 3, 8)),
     "selective_scan": lambda w: layers.selective_scan(
         w.x(2, 5, 3), w.positive(2, 5, 3), -w.positive(3, 4), w.x(2, 5, 4), w.x(2, 5, 4), w.x(3)
@@ -118,8 +136,19 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "soft_topk": lambda w: layers.soft_topk(w.x(4, 7), 3, eps=0.05),
     "sparsify": lambda w: layers.sparsify(pixels(w), 1.0).model(w.x(5, 8)),
     "swap": lambda w: layers.swap(pixels(w), nn.ReLU, lambda name, module: nn.Tanh()).model(w.x(5, 8)),
-    "to_piecewise_affine": lambda w: layers.to_piecewise_affine(pixels(w)).model(w.x(5, 8).float()),
+    "to_piecewise_affine": lambda w: layers.to_piecewise_affine(pixels(w)).model(w.x(5, 8)),
     # objectives
+    "HeadInput": lambda w: head_input(w),
+    "FeatureLoss": lambda w: feature_loss(w),
+    "LDAM": lambda w: objectives.LDAM([5, 3, 2]).to(w.device, w.dtype)(w.x(12, 3), w.y()),
+    "LogitAdjustment": lambda w: objectives.LogitAdjustment([5, 3, 2]).to(w.device, w.dtype)(w.x(12, 3), w.y()),
+    "DeferredReweighting": lambda w: objectives.DeferredReweighting([5, 3, 2], start=0).to(w.device, w.dtype)(
+        w.x(12, 3), w.y()
+    ),
+    "FeatureDecay": lambda w: objectives.FeatureDecay(0.1, 12).to(w.device, w.dtype)(w.x(12, 3)),
+    "NeuralCollapseRegularizer": lambda w: w.put(objectives.NeuralCollapseRegularizer(3, 4, generator=seed()))(
+        w.x(12, 4), w.y()
+    ),
     "Guidance": lambda w: guided(w),
     "Taps": lambda w: tapped(w),
     "QuadraticPenalty": lambda w: quadratic(w),
@@ -135,15 +164,15 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
         torch.linalg.qr(w.x(6, 2))[0], torch.linalg.qr(w.x(6, 2, seed=1))[0]
     ),
     # models
-    "NiNo": lambda w: forecast(w, models.NiNo(3, 2, 8, 1, generator=seed())),
-    "WeightNowcast": lambda w: forecast(w, models.WeightNowcast(3, 2, 8, generator=seed())),
+    "NiNo": lambda w: forecast(w, w.new(lambda: models.NiNo(3, 2, 8, 1))),
+    "WeightNowcast": lambda w: forecast(w, w.new(lambda: models.WeightNowcast(3, 2, 8))),
     "DenoisingBlock": lambda w: denoised(w),
-    "TableStandardizer": lambda w: models.TableStandardizer()(w.x(9, 3)),
+    "TableStandardizer": lambda w: standardized(w),
     "describe": lambda w: models.describe(pixels(w), w.x(2, 8)),
     "extract": lambda w: models.extract(pixels(w))(w.x(5, 8)),
     "sliced": lambda w: cut_out(w),
     "neural_graph": lambda w: models.neural_graph(pixels(w)),
-    "remove_layers": lambda w: models.remove_layers(pixels(w), w.x(2, 8), ["2"])(w.x(5, 8)),
+    "remove_layers": lambda w: models.remove_layers(pixels(w), w.x(2, 8), ["1"])(w.x(5, 8)),
     "shrink": lambda w: shrunk(w),
     "trace_architecture": lambda w: models.trace_architecture(pixels(w), w.x(2, 8)),
     # learning
@@ -162,7 +191,7 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "NoisySynapses": lambda w: learning.NoisySynapses(memory(w), 0.1, generator=seed()).field(w.spins(4, 20)),
     "LinearNowcast": lambda w: learning.LinearNowcast(3, 2).predict(w.x(7, 3), 2),
     "Nowcaster": lambda w: nowcast(w),
-    "MaxRowSum": lambda w: learning.MaxRowSum(w.x(4, 4), 2.0).slack(),
+    "MaxRowSum": lambda w: learning.MaxRowSum(nn.Parameter(w.x(4, 4)), 2.0).slack(),
     "Inequality": lambda w: learning.Inequality(lambda: w.x(4)).slack(),
     "PrimalDual": lambda w: constrained(w),
     "SoftHebbian": lambda w: hebbian(w),
@@ -174,28 +203,37 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "difficulty_scores": lambda w: learning.difficulty_scores(w.classifier(), w.batches()),
     "discover_archetypes": lambda w: learning.discover_archetypes(memory(w), w.spins(4, 20), generator=seed()),
     "echo_state_constraints": lambda w: [
-        c.slack() for c in learning.echo_state_constraints(w.put(layers.SigmoidRNN(4, 5))).values()
+        c.slack() for c in learning.echo_state_constraints(w.new(lambda: layers.SigmoidRNN(4, 5))).values()
     ],
     "find_blocks": lambda w: [m.weight for _, m in learning.find_blocks(pixels(w), nn.Linear)],
     "fit_heads": lambda w: boosted(w),
     "glauber": lambda w: learning.glauber(memory(w).coupling(), w.spins(4, 20), 0.1, 3, generator=seed()),
-    "plefka": lambda w: learning.plefka(memory(w), w.spins(4, 20), 0.5),
+    "plefka": lambda w: learning.plefka(memory(w), w.spins(20), 0.5),
     "sign_descent_": lambda w: learning.sign_descent_(w.x(4, 4), w.x(4, 4, seed=1), 0.1),
     "soft_hebbian_update": lambda w: learning.soft_hebbian_update(w.x(4, 8), w.x(12, 8, seed=1)),
+    "retrain_classifier": lambda w: learning.retrain_classifier(pixels(w), w.batches(), epochs=1, generator=seed())(
+        w.x(5, 8)
+    ),
     # probes
+    "class_distance_normalized_variance": lambda w: probes.class_distance_normalized_variance(w.examples(), w.y()),
+    "neural_collapse": lambda w: probes.neural_collapse(w.classifier(), w.batches()),
     "TrajectoryRecorder": lambda w: trajectory(w),
     "align_units": lambda w: probes.align_units(w.mlp(8, 10, 3), w.mlp(8, 10, 3, seed=1), w.x(12, 8))(w.x(5, 8)),
     "alignment": lambda w: probes.alignment(dfa(w), w.examples(), w.y()),
     "attribute_leakage": lambda w: probes.attribute_leakage(w.examples(), w.y() % 2),
-    "bit_report": lambda w: probes.bit_report(layers.bitwise(pixels(w), 4, generator=seed()).model),
+    "bit_report": lambda w: probes.bit_report(bits(w).model),
     "cka_matrix": lambda w: probes.cka_matrix(w.classifier(), w.classifier(seed=1), w.batches()),
-    "concept_slope": lambda w: probes.concept_slope(w.x(12, 3), w.y() % 3, lambda z: z.log_softmax(1), lambda z: (2 * z).log_softmax(1)),
-    "degree_distribution": lambda w: probes.degree_distribution(w.put(layers.SparseLinear(30, 20, 0.2, generator=seed()))),
+    "concept_slope": lambda w: probes.concept_slope(
+        w.x(12, 3), w.y() % 3, lambda z: z.log_softmax(1), lambda z: (2 * z).log_softmax(1)
+    ),
+    "degree_distribution": lambda w: probes.degree_distribution(
+        w.put(layers.SparseLinear(30, 20, 0.2, generator=seed()))
+    ),
     "error_consistency": lambda w: probes.error_consistency(w.x(12, 3), w.x(12, 3, seed=1), w.y()),
-    "feedback_angle": lambda w: probes.feedback_angle(learning.Pepita(pixels(w), cross_entropy)),
+    "feedback_angle": lambda w: probes.feedback_angle(pepita(w)),
     "fisher_diagonal": lambda w: probes.fisher_diagonal(w.classifier(), w.batches(), generator=seed()),
     "fisher_overlap": lambda w: fishers(w),
-    "forgetting_rate": lambda w: probes.forgetting_rate(w.put(nn.GRU(4, 5)), w.x(6, 2, 4), generator=seed()),
+    "forgetting_rate": lambda w: probes.forgetting_rate(w.new(lambda: nn.GRU(4, 5)), w.x(6, 2, 4), generator=seed()),
     "group_rates": lambda w: probes.group_rates(w.x(12).sign().long().clamp(0), w.y() % 2),
     "jacobian_spectrum": lambda w: probes.jacobian_spectrum(w.classifier(), w.x(3, 8), generator=seed()),
     "knn_accuracy_curve": lambda w: probes.knn_accuracy_curve(w.examples(), w.y(), w.examples(6, seed=1), w.y(6), k=3),
@@ -210,14 +248,16 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     ),
     "mistake_cost": lambda w: probes.mistake_cost(w.y() % 2, w.y() % 4, [0, 0, 1, 1]),
     "multiplication_report": lambda w: probes.multiplication_report(lambda: pixels(w)(w.x(5, 8))),
-    "neuron_output_similarity": lambda w: probes.neuron_output_similarity(pixels(w), w.mlp(8, 10, 10, 3, seed=1), [w.x(5, 8)]),
+    "neuron_output_similarity": lambda w: probes.neuron_output_similarity(
+        pixels(w), w.mlp(8, 10, 10, 3, seed=1), [w.x(5, 8)]
+    ),
     "neuron_overlap": lambda w: probes.neuron_overlap({"a": w.whole(0, 1)}, {"a": w.whole(1, 2)}, {"a": 4}),
     "neuron_similarity": lambda w: probes.neuron_similarity(pixels(w), w.mlp(8, 10, 10, 3, seed=1)),
     "path_spectrum": lambda w: paths(w),
     "peakiness": lambda w: probes.peakiness(w.logp(6, 2, 4), w.whole(6, 5)),
     "perturbation_curve": lambda w: perturbed(w),
     "prototype_tree": lambda w: probes.prototype_tree({"a": w.x(2, 3), "b": w.x(3, 3, seed=1)}),
-    "sharpness": lambda w: probes.sharpness(w.mlp(8, 4, 3), cross_entropy, w.examples(), w.y().long(), generator=seed()),
+    "sharpness": lambda w: probes.sharpness(w.mlp(8, 4, 3), loose, w.examples(), w.y(), generator=seed()),
     # theory
     "crosstalk": lambda w: theory.crosstalk(4, w.positive(3), 0.8, 10, "supervised", "all"),
     "dataset_entropy": lambda w: theory.dataset_entropy(w.positive(3), 10),
@@ -231,7 +271,6 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "replica_symmetric": lambda w: theory.replica_symmetric(2, 0.1 * w.positive(2), 0.1),
     "retrieval_losses": lambda w: theory.retrieval_losses(w.spins(20), w.spins(20, seed=1)),
     # speech
-    "BiasModel": lambda w: w.put(speech.BiasModel(4))(*w.put(nn.Identity())(w.x(2, 5, 3)).shape[:2]),
     "alignment_graph": lambda w: speech.alignment_graph("ctc", w.whole([1, 2], [2, 2]), w.whole(2, 2)),
     "best_path_loss": lambda w: speech.best_path_loss(w.logp(6, 2, 4), graph(w)),
     "bigram_viterbi": lambda w: speech.bigram_viterbi(w.logp(2, 6, 4), w.positive(4, 4)),
@@ -272,7 +311,9 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "gradient_neurons": lambda w: gradient_neurons(w),
     "judge": lambda w: compression.judge(pixels(w), answers(w)),
     "largest": lambda w: compression.largest(w.x(9), 3, w.x(9) > -1),
-    "mamba_student": lambda w: compression.mamba_student(0.5, w.x(1, 28, 28), 3, 2_000_000).to(w.dtype)(w.x(2, 28, 28)).shape,
+    "mamba_student": lambda w: compression.mamba_student(
+        0.5, w.x(1, 28, 28), 3, 2_000_000
+    ).to(w.dtype)(w.x(2, 28, 28)).shape,
     "operations": lambda w: compression.operations(pixels(w), w.x(2, 8)),
     "plain_student": lambda w: compression.plain_student(0.5, w.x(1, 8).float(), 3, 2000)(w.x(2, 8).float()).shape,
     "prunable": lambda w: compression.prunable(pixels(w)),
@@ -283,13 +324,18 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "sensitive_neurons": lambda w: compression.sensitive_neurons(pixels(w), w.mlp(8, 10, 10, 3, seed=1)),
     "small_student": lambda w: w.put(compression.small_student((8,), 3, 200))(w.x(2, 8)).shape,
     "sparse_layers": lambda w: [
-        layer.values for _, layer in compression.sparse_layers(compression.random_sparse(pixels(w), density=0.5, generator=seed()).model)
+        layer.values for _, layer in compression.sparse_layers(
+            compression.random_sparse(pixels(w), density=0.5, generator=seed()).model
+        )
     ],
     "store": lambda w: stored(w),
     "read": lambda w: stored(w),
-    "capacity": lambda w: compression.capacity(layers.bitwise(pixels(w), 4, trainable=1, generator=seed()).model),
+    "NeuronSet": lambda w: compression.random_neurons(pixels(w), generator=seed()),
+    "capacity": lambda w: compression.capacity(bits(w, trainable=1).model),
     "train_students": lambda w: compression.train_students([pixels(w)], answers(w), epochs=1),
-    "train_hopeful_students": lambda w: compression.train_hopeful_students([pixels(w)], answers(w), answers(w), epochs=2),
+    "train_hopeful_students": lambda w: compression.train_hopeful_students(
+        [pixels(w)], answers(w), answers(w), epochs=2
+    ),
     "vertical_precision": lambda w: compression.vertical_precision(w.x(12, 4), w.y() % 4, tree()),
     # search
     "LayerRemovalSearch": lambda w: searched(w, search.LayerRemovalSearch),
@@ -328,13 +374,13 @@ def forecast(w: World, forecaster: Any) -> Tensor:
     """Future states of a small network."""
     model = w.mlp(3, 4, 2)
     count = sum(p.numel() for p in model.parameters())
-    return w.put(forecaster).bind(model).forecasts(w.x(1, count, 3))
+    return forecaster.bind(model).forecasts(w.x(1, count, 3))
 
 
 def denoised(w: World) -> Any:
     """A denoised label embedding."""
-    block = models.DenoisingBlock((1, 8, 8), 6, 6, channels=(4,), width=8)
-    return w.put(block)(w.x(2, 1, 8, 8), w.x(2, 6))
+    block = w.new(lambda: models.DenoisingBlock((1, 8, 8), 6, 6, channels=(4,), width=8))
+    return block(w.x(2, 6), w.x(2, 1, 8, 8))
 
 
 def cut_out(w: World) -> Tensor:
@@ -383,11 +429,11 @@ def recalled(w: World) -> Any:
 
 
 def nowcast(w: World) -> list[Tensor]:
-    """Weights after five steps and a jump."""
+    """Weights after six steps and a jump."""
     model = w.mlp(8, 4, 3)
     inner = torch.optim.SGD(model.parameters(), 0.01)
-    optimizer = learning.Nowcaster(inner, model, learning.LinearNowcast(3, 2), period=5, max_steps=5)
-    for _ in range(5):
+    optimizer = learning.Nowcaster(inner, model, learning.LinearNowcast(3, 2), period=6, max_steps=6)
+    for _ in range(6):
         if optimizer.needs_gradient:
             optimizer.zero_grad()
             model(w.examples()).square().mean().backward()
@@ -413,7 +459,7 @@ def hebbian(w: World) -> Tensor | None:
 
 def mirrored(w: World) -> Any:
     """Feedback after a mirror step."""
-    rule = learning.Pepita(pixels(w), cross_entropy).to(w.device, w.dtype)
+    rule = pepita(w, factored=True)
     learning.WeightMirror(rule, generator=seed()).step()
     return list(rule.buffers())
 
@@ -448,8 +494,29 @@ def trajectory(w: World) -> Any:
 
 def dfa(w: World) -> Any:
     """A rule that gives signals."""
-    torch.manual_seed(0)
-    return learning.DirectFeedbackAlignment(w.mlp(8, 10, 10, 3), cross_entropy).to(w.device, w.dtype)
+    return learning.DirectFeedbackAlignment(w.mlp(8, 10, 10, 3), loose, generator=seed()).to(w.device, w.dtype)
+
+
+def pepita(w: World, **options: Any) -> Any:
+    """A rule with feedback to the input."""
+    return w.new(lambda: learning.Pepita(nested(), cross_entropy, **options))
+
+
+def loose(output: Tensor, y: Tensor) -> Tensor:
+    """A loss that takes labels of any whole kind."""
+    return cross_entropy(output, y.long())
+
+
+def bits(w: World, **options: Any) -> layers.Conversion:
+    """A copy of a network with bits for weights."""
+    return layers.bitwise(copy.deepcopy(pixels(w)), 4, generator=seed(), **options)
+
+
+def standardized(w: World) -> Any:
+    """Rows of a table."""
+    table = models.TableStandardizer()
+    table.observe(w.x(9, 3))
+    return table(w.x(9, 3))
 
 
 def fishers(w: World) -> Any:
@@ -460,8 +527,8 @@ def fishers(w: World) -> Any:
 
 def paths(w: World) -> Any:
     """The gradient of a residual network by paths."""
-    model = w.put(models.DeepMlp(8, 3, 8, 4, block="plain"))
-    return probes.path_spectrum(learning.HighwayBackprop(model, cross_entropy), w.examples(), w.y())
+    model = w.new(lambda: models.DeepMlp(8, 3, 8, 4))
+    return probes.path_spectrum(learning.HighwayBackprop(model, loose), w.examples(), w.y())
 
 
 def perturbed(w: World) -> Any:
@@ -473,19 +540,19 @@ def perturbed(w: World) -> Any:
 
 def stream(w: World) -> Any:
     """Classes named by words after two batches."""
-    learner = continual.StreamClassifier(nn.Flatten())
-    learner.observe(w.examples(), w.y().tolist())
-    return learner.predict(w.examples(6, seed=1))
+    learner = continual.StreamClassifier(nn.Flatten(), continual.NearestMeanClassifier())
+    learner.partial_fit(w.examples(), w.y().tolist())
+    return learner.predict_scores(w.examples(6, seed=1))
 
 
 def tree() -> LabelTree:
     """Four classes under two."""
-    return LabelTree([0, 0, 1, 1])  # type: ignore[arg-type]
+    return LabelTree({"a": ("c", "d"), "b": ("e", "f")})  # type: ignore[arg-type]
 
 
 def concentrated(w: World) -> Tensor:
     """The loss of a student of two teachers."""
-    teachers = {"0": w.mlp(8, 4, 2), "1": w.mlp(8, 4, 2, seed=1)}
+    teachers = {"a": w.mlp(8, 4, 2), "b": w.mlp(8, 4, 2, seed=1)}
     method = compression.KnowledgeConcentration(teachers, tree())
     return method.loss(w.x(12, 4), w.examples(), w.y() % 4)
 
@@ -517,15 +584,36 @@ def gradient_neurons(w: World) -> Any:
 
 def stored(w: World) -> str:
     """Bytes put into a network's untrained bits, and read again."""
-    model = layers.bitwise(pixels(w), 4, trainable=1, generator=seed()).model
+    model = bits(w, trainable=1).model
     compression.store(model, b"bytes")
     return compression.read(model).hex()
 
 
 def searched(w: World, kind: Any) -> int:
     """One candidate of an architecture search."""
-    torch.manual_seed(0)
     found = kind(pixels(w), w.x(2, 8), 0.9)
     candidate = found.ask()
     found.tell(candidate, 0.5)
     return candidate.parameters
+
+
+def based(w: World) -> Tensor:
+    """One KAN product."""
+    basis = w.new(lambda: layers.BSplineBasis(8))
+    return layers.basis_linear(w.x(5, 8), basis, w.x(3, 8, basis(w.x(1, 8)).shape[-1]))
+
+
+def head_input(w: World) -> Any:
+    """What reaches the last layer."""
+    model = pixels(w)
+    with objectives.HeadInput(model) as head:
+        model(w.x(5, 8))
+        return head.features
+
+
+def feature_loss(w: World) -> Tensor:
+    """A loss on outputs and features."""
+    model = pixels(w)
+    penalty = objectives.NeuralCollapseRegularizer(3, 10, generator=seed()).to(w.device, w.dtype)
+    with objectives.FeatureLoss(model, loose, penalty) as loss:
+        return loss(model(w.examples()), w.y().long())

@@ -18,6 +18,7 @@ EXEMPT: dict[str, str] = {
     "uniform_derivative": _NUMBERS,
     # objectives
     "echo_state_bound": _NUMBERS,
+    "class_balanced_weights": _NUMBERS,
     # models
     "BoundForecaster": _INNER.format("NiNo and WeightNowcast"),
     "Forecaster": "a base; NiNo and WeightNowcast are checked",
@@ -48,6 +49,10 @@ EXEMPT: dict[str, str] = {
     "neuron_rank_shift": "compares results of neuron_similarity, which is checked",
     # theory
     "critical_dilution": _NUMBERS,
+    "critical_count": _NUMBERS,
+    "few_shot_bound": _NUMBERS,
+    "collapse_geometry": _CPU,
+    "DeepLinearUFM": "a model of unconstrained features whose inputs are its own parameters",
     "critical_load": _NUMBERS,
     "examples_needed": _NUMBERS,
     "expected_distance": _NUMBERS,
@@ -79,8 +84,44 @@ EXEMPT: dict[str, str] = {
     "compression_reward": _NUMBERS,
     "student_reward": _NUMBERS,
     "tolerance": _NUMBERS,
+    "ShrinkPolicy": "draws and scores actions for LayerShrinkSearch, which is checked",
 }
 """Component -> why it has no seam checks."""
 
-CHECKS_EXEMPT: dict[tuple[str, str], str] = {}
+_IN_PLACE = "changes the network that it is given, by design"
+_STEPS = "its example takes a step of an optimizer"
+_WHOLE = "whole numbers go in, so float32 comes out"
+_TYPED = "draws in the type of the weights, so float64 draws others"
+_DRAWS = "makes layers, whose first values torch draws"
+_LSTM = "torch's CPU has no LSTM in half precision"
+
+CHECKS_EXEMPT: dict[tuple[str, str], str] = {
+    **{(name, "inputs untouched"): _IN_PLACE for name in (
+        "rezero_", "LowRankFineTuning", "NeuronFineTuning", "train_students", "train_hopeful_students",
+        "retrain_classifier",
+    )},
+    **{(name, "inputs untouched"): _STEPS for name in (
+        "GradientNoise", "WeightMirror", "PAMAdam", "PAMAdamW", "PAMSGD", "SignDescent", "TrajectoryRecorder",
+        "Nowcaster",
+    )},
+    **{(name, "double precision"): _WHOLE for name in (
+        "normalized_adjacency", "alignment_graph", "ctc_graph", "estimate_transitions", "label_loop_graph",
+        "silence_graph", "join_words",
+    )},
+    **{(name, "double precision"): _TYPED for name in (
+        "SparseEvolution", "random_sparse", "sparse_layers", "NoisySynapses", "fit_heads",
+    )},
+    **{(name, "random state"): _DRAWS for name in (
+        "mamba_student", "plain_student", "recurrent_student", "small_student", "LabelledMemory", "boost_head",
+        "fit_heads", "train_students", "train_hopeful_students", "LayerRemovalSearch", "LayerShrinkSearch",
+        "ActorCriticRemovalSearch", "ActorCriticShrinkSearch", "retrain_classifier",
+    )},
+    **{(name, "autocast in float16"): _LSTM for name in (
+        "RemovalPolicy", "UnidirectionalRemovalPolicy", "Critic", "BlstmModel",
+    )},
+    ("VisualMemory", "deepcopy"): "holds a database connection; its save(path) writes a copy",
+    ("VisualMemory", "torch.save of the whole"): "holds a database connection; its save(path) writes it",
+    ("multiplication_report", "second device"): "counts the operations that a device runs, which differ",
+    ("multiplication_report", "double precision"): "counts the operations that a device runs, which differ",
+}  # fmt: skip
 """(component, check) -> why this one does not apply."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import UserDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,22 +27,18 @@ class Output(dict[str, Tensor]):
 class Classifier(nn.Module):
     """Three classes from 8 inputs, with batch norm and dropout, which betray a disturbed mode or random state."""
 
-    def __init__(self, returns: Callable[[Tensor], Any] = lambda logits: logits) -> None:
+    def __init__(self, wrapped: bool = False) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(8, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 12), nn.Tanh(),
             nn.Linear(12, 3),
         )  # fmt: skip
-        self.returns = returns
+        self.wrapped = wrapped
 
     def forward(self, x: Tensor) -> Any:
         """[batch, 8] -> logits [batch, 3], as they are or in an `Output`."""
-        return self.returns(self.layers(x))
-
-
-def as_output(logits: Tensor) -> Output:
-    """Logits as Hugging Face models return them."""
-    return Output(logits=logits)
+        logits = self.layers(x)
+        return Output(logits=logits) if self.wrapped else logits
 
 
 @dataclass
@@ -92,25 +89,25 @@ class World:
         return turns.to(self.device, self.label_dtype)
 
     def put(self, module: nn.Module) -> Any:
-        """The module on the device, of the dtype, in the mode; remembered, so that a check can look at it afterwards."""
+        """The module on the device, of the dtype, in the mode; remembered for the check."""
         module = module.to(self.device, self.dtype).train(self.training)
         self.made.append(module)
         return module
 
     def mlp(self, *sizes: int, seed: int = 0) -> nn.Sequential:
         """Linear layers with ReLUs between them, drawn from a seed of their own."""
+        pairs = itertools.pairwise(sizes)
+        return self.new(lambda: nn.Sequential(*[m for a, b in pairs for m in (nn.Linear(a, b), nn.ReLU())][:-1]), seed)
+
+    def new(self, make: Callable[[], nn.Module], seed: int = 0) -> Any:
+        """`put` of what ``make()`` gives, with random numbers of its own: torch's state is as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            layers: list[nn.Module] = []
-            for before, after in zip(sizes[:-1], sizes[1:]):
-                layers += [nn.Linear(before, after), nn.ReLU()]
-        return self.put(nn.Sequential(*layers[:-1]))
+            torch.default_generator.manual_seed(seed)
+            return self.put(make())
 
     def classifier(self, seed: int = 0) -> nn.Module:
         """A network with batch norm and dropout for batches of this world."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.put(Classifier(as_output) if self.batch in ("dict", "encoding") else Classifier())
+        return self.new(lambda: Classifier(self.batch in ("dict", "encoding")), seed)
 
     def batches(self, count: int = 2, seed: int = 0) -> list[Any]:
         """A loader of batches of 12 examples that a class tells apart."""

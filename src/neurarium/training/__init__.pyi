@@ -1,5 +1,7 @@
 from ._batches import call as call
+from ._batches import count_rows as count_rows
 from ._batches import prediction as prediction
+from ._batches import rows_of as rows_of
 from ._batches import unpack as unpack
 from ._copying import copy_module as copy_module
 from ._distributed import all_reduce_gradients as all_reduce_gradients

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 TARGETS = ("labels", "label", "targets", "target", "y")
@@ -30,7 +31,8 @@ def unpack(batch: Any) -> tuple[Any, Any]:
               ``input`` or ``inputs`` stands for itself.
 
     Returns:
-        ``(x, y)``; `call` gives such an ``x`` to a model.
+        ``(x, y)``; `call` gives such an ``x`` to a model. Targets that are whole numbers of another kind (int32, uint8)
+        become int64, which torch's losses ask for.
 
     Raises:
         ValueError: the batch is none of these, or names no target.
@@ -44,11 +46,26 @@ def unpack(batch: Any) -> tuple[Any, Any]:
                 f"called {', '.join(map(repr, TARGETS[:-1]))} or {TARGETS[-1]!r}"
             )
         alone = len(inputs) == 1 and next(iter(inputs)) in ("x", "input", "inputs")
-        return (next(iter(inputs.values())) if alone else inputs), batch[name]
+        return (next(iter(inputs.values())) if alone else inputs), _as_index(batch[name])
     if isinstance(batch, tuple | list) and len(batch) >= 2:
-        return batch[0], batch[1]
+        return batch[0], _as_index(batch[1])
     what = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, tuple | list) else "")
     raise ValueError(f"a loader must give batches (x, y) or dictionaries with 'labels', not {what}")
+
+
+def _as_index(y: Any) -> Any:
+    whole = isinstance(y, Tensor) and not y.is_floating_point() and not y.is_complex() and y.dtype != torch.bool
+    return y.long() if whole else y
+
+
+def rows_of(x: Any, rows: slice | Tensor) -> Any:
+    """The inputs of some examples: of a tensor or sequence, or of each entry of a dictionary."""
+    return {name: value[rows] for name, value in x.items()} if isinstance(x, Mapping) else x[rows]
+
+
+def count_rows(x: Any) -> int:
+    """How many examples there are: the length of a tensor or sequence, or of the first entry of a dictionary."""
+    return len(next(iter(x.values()))) if isinstance(x, Mapping) else len(x)
 
 
 def call(model: nn.Module, x: Any) -> Tensor:

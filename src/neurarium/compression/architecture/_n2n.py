@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.distillation._student_training import Answers, ask_teacher, judge, train_students
 from neurarium.models import describe, reset
 from neurarium.search import ArchitectureSearch, LayerRemovalSearch, LayerShrinkSearch, Policy
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Iterable[Any]
 REDUCING = ("convolution", "norm", "pooling")
 """Kinds of layers whose removal changes the number of parameters."""
 
@@ -157,8 +158,8 @@ class N2N(Compressor):
     def _answers(
         self,
         model: nn.Module,
-        loader: Iterable[tuple[Tensor, Tensor]],
-        validation: Iterable[tuple[Tensor, Tensor]] | None,
+        loader: Iterable[Any],
+        validation: Iterable[Any] | None,
     ) -> tuple[Answers, Answers]:
         train = ask_teacher(model, loader)
         if validation is not None:

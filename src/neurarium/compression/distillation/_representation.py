@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from neurarium.compression.distillation._student_training import Answers
 from neurarium.training import evaluation
+=======
+from neurarium.training import call, evaluation, unpack
+>>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def find_head(model: nn.Module, name: str | None = None) -> nn.Linear:
 
 
 @torch.no_grad()
-def record(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], head: str | None = None) -> Recorded:
+def record(model: nn.Module, loader: Iterable[Any], head: str | None = None) -> Recorded:
     """One pass over the loader with the model in evaluation mode, which is put back.
 
     Args:
@@ -67,9 +71,9 @@ def record(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], head: str 
     answers: list[Any] = []
     with evaluation(model):
         try:
-            for x, y in loader:
+            for x, y in map(unpack, loader):
                 seen.clear()
-                output = model(x)
+                output = call(model, x)
                 if len(seen) != 1 or seen[0][0].dim() != 2 or not torch.equal(seen[0][1], output):
                     raise ValueError(
                         "the head must be the model's last step, on vectors [batch, features]; name it in head"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.training import accuracy, evaluation, shuffled_rows
+from neurarium.training import accuracy, call, evaluation, shuffled_rows, unpack
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Answers:
 
 
 @torch.no_grad()
-def ask_teacher(teacher: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> Answers:
+def ask_teacher(teacher: nn.Module, loader: Iterable[Any]) -> Answers:
     """One pass over a loader in evaluation mode; the modes are put back.
 
     Raises:
         ValueError: the loader gave no batches.
     """
     with evaluation(teacher):
-        found = [(x, y, teacher(x)) for x, y in loader]
+        found = [(x, y, call(teacher, x)) for x, y in map(unpack, loader)]
     if not found:
         raise ValueError("the loader gave no batches")
     return Answers(*(torch.cat(parts) for parts in zip(*found)))
@@ -98,6 +98,6 @@ def train_students(
 @torch.no_grad()
 def judge(student: nn.Module, answers: Answers, batch_size: int = 1000) -> float:
     """A student's accuracy, in evaluation mode."""
-    student.eval()
-    output = torch.cat([student(x) for x in answers.x.split(batch_size)])
+    with evaluation(student):
+        output = torch.cat([student(x) for x in answers.x.split(batch_size)])
     return float(accuracy(output, answers.y))

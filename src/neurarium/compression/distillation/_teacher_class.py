@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class TeacherClass(Compressor):
         self.epochs, self.head_epochs, self.joint = epochs, head_epochs, joint
         self.learning_rate, self.batch_size, self.dropout, self.head = learning_rate, batch_size, dropout, head
 
-    def compress(self, model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> ClassOfStudents:
+    def compress(self, model: nn.Module, loader: Iterable[Any]) -> ClassOfStudents:
         """Train the class.
 
         Raises:

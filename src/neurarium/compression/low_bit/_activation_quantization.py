@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from neurarium.layers import Conversion, FewBitActivation, swap
 from neurarium.layers._conversion import FUNCTIONS
-from neurarium.training import copy_module, saved_bytes
+from neurarium.training import call, copy_module, saved_bytes, unpack
 
 KEEP_INPUT: tuple[type[nn.Module], ...] = (
     nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.LogSigmoid, nn.Hardswish, nn.ELU, nn.CELU, nn.SELU, nn.LeakyReLU,
@@ -105,7 +105,7 @@ def convert_activations(
 
 def calibrate(
     model: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[Any],
     *,
     kinds: tuple[type[nn.Module], ...] = KEEP_INPUT,
     domain: tuple[float, float] = (-10.0, 10.0),
@@ -141,8 +141,8 @@ def calibrate(
 
     copied = swap(model, kinds, spied, exclude=_few_bit(model)).model
     with torch.no_grad():
-        for x, _ in loader:
-            copied(x)
+        for x, _ in map(unpack, loader):
+            call(copied, x)
     if not any(total.sum() > 0 for total in counts.values()):
         raise ValueError("no batch of the loader reached an activation module of the given kinds")
 

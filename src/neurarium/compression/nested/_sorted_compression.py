@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.nested._sorted_net import SortedNet, select
 from neurarium.learning._rule import Loss
+<<<<<<< HEAD
 from neurarium.training import JoinedBatches, copy_module, training
+=======
+from neurarium.training import JoinedBatches, copy_module, unpack
+>>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
 
 
 class SortedCompression(Compressor):
@@ -44,22 +49,31 @@ class SortedCompression(Compressor):
         self.fraction, self.widths, self.epochs = fraction, tuple(widths), epochs
         self.per_step, self.learning_rate, self.criterion = per_step, learning_rate, loss
 
-    def compress(self, model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> nn.Module:
+    def compress(self, model: nn.Module, loader: Iterable[Any]) -> nn.Module:
         """The most accurate member on the loader that has few enough parameters.
 
         Raises:
             ValueError: the model cannot be cut, or its smallest member is over the budget.
         """
-        example = next((x for x, _ in loader), None)
+        example = next((x for x, _ in map(unpack, loader)), None)
         if example is None:
             raise ValueError("the loader gave no batches")
         net = SortedNet(copy_module(model), example[:2], self.widths, per_step=self.per_step)
         optimizer = torch.optim.Adam(net.parameters(), self.learning_rate)
+<<<<<<< HEAD
         with training(net):
             for _ in range(self.epochs):
                 for x, y in JoinedBatches(loader):
                     optimizer.zero_grad()
                     net.loss(x, y, self.criterion)
                     optimizer.step()
+=======
+        net.train()
+        for _ in range(self.epochs):
+            for x, y in map(unpack, JoinedBatches(loader)):
+                optimizer.zero_grad()
+                net.loss(x, y, self.criterion)
+                optimizer.step()
+>>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
         budget = self.fraction * sum(p.numel() for p in model.parameters())
         return net.extract(select(net.table(loader), max_parameters=budget).sub)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from neurarium.compression._account import account
 from neurarium.learning._rule import Loss
 from neurarium.models import extract, sliced, trace_architecture
-from neurarium.training import buffer_key, evaluate, evaluation
+from neurarium.training import buffer_key, evaluate, evaluation, unpack
 
 
 class SubNetwork(NamedTuple):
@@ -159,7 +159,7 @@ class SortedNet(nn.Module):
         return total
 
     @torch.no_grad()
-    def recalibrate(self, loader: Iterable[tuple[Any, Tensor]], *subs: SubNetwork) -> None:
+    def recalibrate(self, loader: Iterable[Any], *subs: SubNetwork) -> None:
         """One pass over the loader per member makes its running statistics anew, as averages over the batches.
 
         Args:
@@ -176,7 +176,7 @@ class SortedNet(nn.Module):
                 for sub in subs or self.family[:-1]:
                     self._own_statistics(sub)
                     with self.at(sub):
-                        for x, _ in loader:
+                        for x, _ in map(unpack, loader):
                             self(x)
             finally:
                 for norm, momentum in zip(norms, momenta):
@@ -187,7 +187,7 @@ class SortedNet(nn.Module):
         sub = self.member(width, depth)
         return extract(self.model, self.architecture, self._units(sub), **self._rest(sub))
 
-    def table(self, loader: Iterable[tuple[Any, Tensor]]) -> list[Budget]:
+    def table(self, loader: Iterable[Any]) -> list[Budget]:
         """Parameters, FLOPs of one pass on the example and accuracy on a loader, of every member."""
         rows = []
         for sub in self.family:

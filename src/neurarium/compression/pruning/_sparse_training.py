@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from neurarium.compression._compressor import Compressor
@@ -50,7 +51,7 @@ class SparseEvolutionaryTraining(Compressor):
         self.density, self.zeta, self.epochs = density, zeta, epochs
         self.lr, self.momentum, self.loss, self.generator = lr, momentum, loss, generator
 
-    def compress(self, model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> nn.Module:
+    def compress(self, model: nn.Module, loader: Iterable[Any]) -> nn.Module:
         """A sparse network of the model's shape, trained on the loader.
 
         Raises:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.pruning._lottery import LotteryTicket
 from neurarium.data._saved import read_saved
-from neurarium.training import JoinedBatches, copy_module, training
+from neurarium.training import JoinedBatches, call, copy_module, training, unpack
 
 TrainFunction = Callable[[nn.Module, LotteryTicket], Mapping[str, float] | None]
 """``train(model, ticket) -> metrics``: builds an optimizer, calls ``ticket.attach(optimizer)``, trains the model.
@@ -127,7 +127,7 @@ class IterativeMagnitudePruning(Compressor):
         self.optimizer = optimizer or (lambda parameters: torch.optim.Adam(parameters, lr=1.2e-3))
         self.options = options
 
-    def compress(self, model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> nn.Module:
+    def compress(self, model: nn.Module, loader: Iterable[Any]) -> nn.Module:
         """A trained sparse copy.
 
         Args:
@@ -141,9 +141,9 @@ class IterativeMagnitudePruning(Compressor):
             with ticket.attach(optimizer), training(network):
                 batches = 0
                 for _ in range(self.epochs):
-                    for x, y in JoinedBatches(loader):
+                    for x, y in map(unpack, JoinedBatches(loader)):
                         optimizer.zero_grad()
-                        self.loss(network(x), y).backward()
+                        self.loss(call(network, x), y).backward()
                         optimizer.step()
                         batches += 1
             if not batches:

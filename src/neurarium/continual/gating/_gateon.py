@@ -15,7 +15,7 @@ from neurarium.continual._strategy import Strategy, Task
 from neurarium.continual.gating._context_detection import ContextDetector
 from neurarium.continual.gating._gated_layer import GatedLayer, check_rule, chosen_layers
 from neurarium.layers import ContextGate
-from neurarium.training import Handle, evaluation, on_step, unwrap_optimizer
+from neurarium.training import Handle, call, evaluation, on_step, unwrap_optimizer
 from neurarium.training._labels import loaded_labels, stored_labels
 
 LEVELS, RULES, PLACES = ("neuron", "parameter"), ("full", "activity", "local"), ("update", "gradient")
@@ -219,11 +219,11 @@ class GateON(Strategy):
             try:
                 if context is not None or self.num_contexts < 2:
                     self._set(self.context if context is None else context)
-                    return self.model(x)
+                    return call(self.model, x)
                 outputs = []
                 for number in range(self.num_contexts):
                     self._set(number)
-                    outputs.append(self.model(x))
+                    outputs.append(call(self.model, x))
                 every = torch.stack(outputs)
                 surest = entropy(every).argmin(0)
                 return every[surest, torch.arange(every.shape[1], device=every.device)]

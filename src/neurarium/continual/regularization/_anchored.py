@@ -65,7 +65,7 @@ class AnchoredStrategy(Strategy, ABC):
         self._warned = False
 
     @abstractmethod
-    def importance(self, loader: Iterable[tuple[Tensor, Tensor]] | None) -> dict[str, Tensor]:
+    def importance(self, loader: Iterable[Any] | None) -> dict[str, Tensor]:
         """F of the task that ends, for every name of ``anchored()``."""
 
     def anchored(self) -> dict[str, nn.Parameter]:
@@ -98,7 +98,7 @@ class AnchoredStrategy(Strategy, ABC):
                 return self.springs(self._parameters_now(), self.strength)
         return self.springs(self._parameters_now(), self.strength)
 
-    def end_task(self, loader: Iterable[tuple[Tensor, Tensor]] | None = None) -> None:
+    def end_task(self, loader: Iterable[Any] | None = None) -> None:
         """Anchor the weights where they are, each as strongly as it matters to the task."""
         parameters = self.anchored()
         if not parameters:
@@ -111,6 +111,13 @@ class AnchoredStrategy(Strategy, ABC):
             self.springs.recentre({name: p.detach() for name, p in self.model.named_parameters()})
         self.springs.add(stiffness, centre)
         self._warn_if_unstable()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()  # type: ignore[misc]
+        return {**state, "_optimizers": None}  # of this process; a weak set cannot be saved
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_optimizers": weakref.WeakSet()})
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Handle:
         """Let the strategy know the optimizer.

@@ -70,7 +70,7 @@ class EWC(AnchoredStrategy):
         self.normalize, self.clip = normalize, clip
         self.generator = generator or torch.Generator().manual_seed(torch.initial_seed())
 
-    def importance(self, loader: Iterable[tuple[Tensor, Tensor]] | None) -> dict[str, Tensor]:
+    def importance(self, loader: Iterable[Any] | None) -> dict[str, Tensor]:
         """The Fisher diagonal on the task's data, at the current weights.
 
         Raises:

@@ -36,6 +36,6 @@ class L2Anchor(AnchoredStrategy):
             model, strength=strength, mode=mode, decay=decay, grow=grow, implicit=implicit, infer_task=infer_task
         )  # fmt: skip
 
-    def importance(self, loader: Iterable[tuple[Tensor, Tensor]] | None) -> dict[str, Tensor]:
+    def importance(self, loader: Iterable[Any] | None) -> dict[str, Tensor]:
         """One for every weight; no data needed."""
         return {name: torch.ones_like(p) for name, p in self.anchored().items()}

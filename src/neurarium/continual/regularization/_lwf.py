@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.continual._strategy import Strategy, Task
-from neurarium.training import copy_module
+from neurarium.training import call, copy_module
 
 
 class LearningWithoutForgetting(Strategy):
@@ -64,8 +64,8 @@ class LearningWithoutForgetting(Strategy):
         if self.teacher is None or x is None or not len(self.old) or self.strength == 0:
             return super().penalty()
         with torch.no_grad():
-            before = self.teacher(x)[:, self.old] / self.temperature
-        now = self.model(x)[:, self.old] / self.temperature
+            before = call(self.teacher, x)[:, self.old] / self.temperature
+        now = call(self.model, x)[:, self.old] / self.temperature
         self._batch = None
         loss = nn.functional.kl_div(now.log_softmax(1), before.log_softmax(1), reduction="batchmean", log_target=True)
         return self.strength * self.temperature**2 * loss

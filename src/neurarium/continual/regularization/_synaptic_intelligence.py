@@ -75,7 +75,7 @@ class SynapticIntelligence(AnchoredStrategy):
                 self.last[name].copy_(p)
 
     @torch.no_grad()
-    def importance(self, loader: Iterable[tuple[Tensor, Tensor]] | None) -> dict[str, Tensor]:
+    def importance(self, loader: Iterable[Any] | None) -> dict[str, Tensor]:
         """The gains of each weight over its squared way; no data needed.
 
         Raises:

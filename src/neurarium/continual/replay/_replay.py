@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.continual._strategy import Strategy, Task
 from neurarium.continual.replay._examples import Examples
 from neurarium.data._uniform_sample import sample_slots
-from neurarium.training import call
+from neurarium.training import call, unpack
 
 
 class Replay(Strategy):
@@ -92,5 +92,7 @@ class Replay(Strategy):
         """The mean loss on a batch drawn from the memory; examples of one shape go through the model together."""
         count = min(self.batch_size, len(self.examples))
         rows = torch.randint(len(self.examples), (count,), generator=self.generator)
-        losses = [self.loss(call(self.model, x), y) * (len(y) / count) for x, y in self.examples.take(rows)]
+        losses = [
+            self.loss(call(self.model, x), y) * (len(y) / count) for x, y in map(unpack, self.examples.take(rows))
+        ]
         return torch.stack(losses).sum()

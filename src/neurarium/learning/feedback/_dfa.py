@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neurarium.learning._rule import LearningRule, Loss
 from neurarium.learning.cutting._blocks import Blocks, Cut, backward_all, cut_at, find_blocks
 from neurarium.learning.cutting._first_pass import check_cuts, check_separable
-from neurarium.training import graph_parameters
+from neurarium.training import call, graph_parameters
 
 
 class DirectFeedbackAlignment(LearningRule):
@@ -125,7 +125,7 @@ class DirectFeedbackAlignment(LearningRule):
         watched = [] if self.error_at == "output" else [self.model.get_submodule(self.error_at)]
         points = [self.model.get_submodule(name) for name in self.points]
         with cut_at(points) as hidden, cut_at(watched, watch=True) as places:
-            predicted = self.model(x)
+            predicted = call(self.model, x)
         if not isinstance(predicted, Tensor) or not predicted.is_floating_point():
             kind = predicted.dtype if isinstance(predicted, Tensor) else type(predicted).__name__
             raise TypeError(f"the model must return one floating-point tensor to take an error at, not {kind}")

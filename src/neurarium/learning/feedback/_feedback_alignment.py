@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.parametrize import is_parametrized
 
 from neurarium.learning._rule import LearningRule, Loss
-from neurarium.training import buffer_key
+from neurarium.training import buffer_key, call
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -29,7 +30,7 @@ class FeedbackAlignment(LearningRule):
             weights, uniform within 1 / sqrt(fan-in), and are buffers.
 
     Raises:
-        ValueError: the model has no linear or convolutional layer.
+        ValueError: the model has no linear or convolutional layer, or one whose weight is parametrized.
     """
 
     slug: ClassVar[str] = "feedback-alignment"
@@ -41,6 +42,8 @@ class FeedbackAlignment(LearningRule):
         if not self.layers:
             raise ValueError(f"{type(model).__name__} has no linear or convolutional layer to give random feedback")
         for name, module in self.layers.items():
+            if is_parametrized(module, "weight"):
+                raise ValueError(f"the weight of {name!r} is parametrized, so random feedback cannot take its place")
             weight = module.weight.detach()
             bound = weight[0].numel() ** -0.5
             drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
@@ -49,7 +52,7 @@ class FeedbackAlignment(LearningRule):
     def assign_credit(self, x: Any, y: Tensor) -> Tensor:
         """Add the gradients; returns the detached loss."""
         with self._random_feedback():
-            loss = self.loss(self.model(x), y)
+            loss = self.loss(call(self.model, x), y)
         loss.backward()
         return loss.detach()
 

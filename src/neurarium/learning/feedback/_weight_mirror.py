@@ -50,7 +50,8 @@ class WeightMirror:
             size = (self.batch_size, weight.shape[1])
             rate = (-self.rate if i == 0 else self.rate) / self.batch_size
             for _ in range(steps):
-                noise = torch.randn(size, generator=self.generator, device=weight.device, dtype=weight.dtype)
+                place = weight.device if self.generator is None else self.generator.device
+                noise = torch.randn(size, generator=self.generator, device=place, dtype=weight.dtype).to(weight.device)
                 noise *= self.amplitude
                 factor.addmm_(noise.T, noise @ weight.T, beta=1 - self.decay, alpha=rate)
         self.rule.refresh()

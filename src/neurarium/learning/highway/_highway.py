@@ -15,6 +15,7 @@ from neurarium.learning._rule import LearningRule, Loss
 from neurarium.learning.cutting._blocks import Blocks, backward_all, find_blocks
 from neurarium.learning.highway._highway_chain import Chain
 from neurarium.learning.highway._highway_recurrent import RECURRENT, recur
+from neurarium.training import call
 
 
 class HighwayBackprop(LearningRule):
@@ -77,7 +78,7 @@ class HighwayBackprop(LearningRule):
     def assign_credit(self, x: Any, y: Tensor) -> Tensor:
         """Add the estimated gradients; returns the detached loss."""
         with self._recording(self.iterations) as chain:
-            loss = self.loss(self.model(x), y)
+            loss = self.loss(call(self.model, x), y)
         self._check(chain, loss)
         # What the loss sees of the network before its first block is part of a graph that is still needed.
         loss.backward(retain_graph=chain.stem is not None)
@@ -103,7 +104,7 @@ class HighwayBackprop(LearningRule):
             ValueError: the network has no block.
         """
         with self._recording(None) as chain:
-            loss = self.loss(self.model(x), y)
+            loss = self.loss(call(self.model, x), y)
         self._check(chain, loss)
         if not chain.links:
             raise ValueError("the network has no residual block: there is one order of paths only")

@@ -22,7 +22,7 @@ from neurarium.learning.cutting._local_blocks import (
     vector,
     visiting,
 )
-from neurarium.training import graph_parameters
+from neurarium.training import call, graph_parameters
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -104,7 +104,7 @@ class MonoForward(LearningRule):
         """The last block's output, or the sum over all blocks."""
         if self.prediction == "sum":
             return torch.stack(self.goodness(x)).sum(0)
-        output = self.model(x)
+        output = call(self.model, x)
         return output if len(self.entries) == len(self.projections) else self._project(len(self.entries), output)
 
     def goodness(self, x: Any) -> list[Float[Tensor, "batch ... outputs"]]:
@@ -116,7 +116,7 @@ class MonoForward(LearningRule):
             return a
 
         with visiting(self.entries, keep):
-            output = self.model(x)
+            output = call(self.model, x)
         if len(self.projections) > len(self.entries):
             output = self._project(len(self.entries), output)
         return [self._project(i, a, output.dim() == 3) for i, a in enumerate(kept)] + [output]
@@ -132,7 +132,7 @@ class MonoForward(LearningRule):
             return a.detach()
 
         with visiting(self.entries, cut):
-            output = self.model(x)
+            output = call(self.model, x)
         if len(self.projections) > len(self.entries):
             output = self._project(len(self.entries), output)
         self._descend(len(self.entries), self.loss(output, y))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
 
-from neurarium.training import evaluation
+from neurarium.training import call, evaluation, unpack
 
 _SMALLEST_LOSS = 1e-7
 
@@ -122,7 +122,7 @@ class CurriculumSampler(Sampler[int]):
             raise ValueError(f"there are {len(labels)} labels for {len(self.scores)} scores")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be between 0 and {world_size - 1}, not {rank}")
-        self.sizes, self.labels, self.seed = list(sizes), labels, seed
+        self.sizes, self.labels, self.seed = list(sizes), None if labels is None else labels.cpu(), seed
         self.rank, self.world_size, self.padded = rank, world_size, padded
         self.epoch = 0
 
@@ -200,7 +200,7 @@ def weighted_sample(scores: Tensor, count: int, generator: torch.Generator | Non
 @torch.no_grad()
 def difficulty_scores(
     model: nn.Module,
-    loader: Iterable[tuple[Any, Tensor]],
+    loader: Iterable[Any],
     kind: str = "loss",
     loss: Callable[..., Tensor] = cross_entropy,
     *,
@@ -223,8 +223,8 @@ def difficulty_scores(
         raise ValueError(f"kind must be loss, probability or distance, not {kind!r}")
     found = []
     with evaluation(model):
-        for x, y in loader:
-            output = model(x)
+        for x, y in map(unpack, loader):
+            output = call(model, x)
             if kind == "loss":
                 each = loss(output, y, reduction="none")
                 if each.dim() > 1:

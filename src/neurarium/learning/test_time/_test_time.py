@@ -20,6 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
 from neurarium.objectives import prediction_entropy
+from neurarium.training import call
 from neurarium.training._labels import loaded_labels, stored_labels
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -118,7 +119,7 @@ class TestTimeAdaptation(nn.Module):
         """Logits under what was adapted so far; changes nothing."""
         self._check(x)
         with self._passing(False):
-            return self.model(x)
+            return call(self.model, x)
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch classes"]:
         """The same as ``predict``."""
@@ -153,9 +154,9 @@ class TestTimeAdaptation(nn.Module):
         """One step on the loss, where something is trained, then the prediction."""
         if self.optimizer is None:
             with torch.no_grad(), self._passing(True):
-                return self.model(x)
+                return call(self.model, x)
         with torch.enable_grad(), self._passing(True):
-            logits = self.model(x)
+            logits = call(self.model, x)
             gradients = torch.autograd.grad(self.loss(logits), self.trained)
         if all(bool(torch.isfinite(g).all()) for g in gradients):
             held = [p.grad for p in self.trained]

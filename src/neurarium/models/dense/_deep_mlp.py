@@ -29,7 +29,7 @@ class Highway(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         """The block's output, of the shape of ``x``."""
-        return torch.lerp(x, self.branch(x), torch.sigmoid(self.gate(x)))
+        return x + torch.sigmoid(self.gate(x)) * (self.branch(x) - x)
 
 
 class DeepMlp(nn.Module):

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurarium.data import Split
+from neurarium.training import call, count_rows, rows_of
 
 POOLING = ("flatten", "mean", "max", "first")
 _SWITCHING = threading.Lock()
@@ -81,7 +82,8 @@ class FrozenEncoder(nn.Module):
         Raises:
             ValueError: there are no inputs, or the output cannot be pooled.
         """
-        if len(x) == 0:
+        examples = count_rows(x)
+        if examples == 0:
             raise ValueError("there are no inputs to encode")
         key = digest(x) if self.cache else None
         if key is not None and key in self._kept:
@@ -90,7 +92,10 @@ class FrozenEncoder(nn.Module):
         if isinstance(self.encoder, nn.Identity):
             return self._pool(x)
         with self._evaluating():
-            parts = [self._pool(self._call(x[i : i + self.batch_size])) for i in range(0, len(x), self.batch_size)]
+            parts = [
+                self._pool(self._call(rows_of(x, slice(i, i + self.batch_size))))
+                for i in range(0, examples, self.batch_size)
+            ]
         features = parts[0] if len(parts) == 1 else torch.cat(parts)
         if key is not None:
             self._kept[key] = features
@@ -135,11 +140,11 @@ class FrozenEncoder(nn.Module):
         if isinstance(x, Tensor) and device is not None:
             x = x.to(device)
         if self.layer is None:
-            return self.encoder(x)
+            return call(self.encoder, x)
         found: list[Tensor] = []
         handle = self.encoder.get_submodule(self.layer).register_forward_hook(lambda m, a, output: found.append(output))
         try:
-            self.encoder(x)
+            call(self.encoder, x)
         finally:
             handle.remove()
         return found[-1]

@@ -115,7 +115,7 @@ class NiNo(Forecaster):
             return linear(edges[:, part].flatten(2), projection, self.edge.bias) + self.kind(kinds[part])
 
         e = self._over_edges(encode, len(kinds))
-        x = self.node(positions.to(edges.device))
+        x = self.node(positions.to(edges))
         if self.token is not None:
             x = x + self.token(graph.tokens.to(edges.device).clamp(max=self.token.num_embeddings - 1))
         x = x.expand(len(edges), -1, -1)

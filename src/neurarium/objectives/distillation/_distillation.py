@@ -33,4 +33,4 @@ def distillation_loss(
         )  # fmt: skip
     soft = (teacher_logits / temperature).softmax(-1)
     divergence = kl_div((logits / temperature).log_softmax(-1), soft, reduction="batchmean")
-    return (1 - weight) * cross_entropy(logits, y) + weight * temperature**2 * divergence
+    return (1 - weight) * cross_entropy(logits, y.long()) + weight * temperature**2 * divergence

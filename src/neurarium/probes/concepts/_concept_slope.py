@@ -65,7 +65,7 @@ def concept_slope(
         raise ValueError(f"there are {len(latents)} latents for {len(targets)} targets")
     with torch.enable_grad():
         z = latents.detach().clone().requires_grad_()
-        loss = nll_loss(concept(z), targets, reduction="sum")
+        loss = nll_loss(concept(z), targets.long(), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, z)
     with torch.no_grad():
         moved = z - magnitude * gradient

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neurarium.probes._result import ProbeResult
 from neurarium.probes.fisher._likelihood import Likelihood, Loss, likelihood_of
 from neurarium.probes.fisher._squared_gradients import Traced
-from neurarium.training import evaluation
+from neurarium.training import count_rows, evaluation, rows_of, unpack
 
 Estimator = Literal["exact", "sampled", "empirical"]
 ESTIMATORS: tuple[Estimator, ...] = ("exact", "sampled", "empirical")
@@ -68,7 +68,7 @@ class FisherDiagonal(ProbeResult):
 
 def fisher_diagonal(
     model: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[Any],
     estimator: Estimator = "sampled",
     samples: int | None = None,
     *,
@@ -106,14 +106,14 @@ def fisher_diagonal(
     sums = {name: torch.zeros_like(p, dtype=wide) for name, p in parameters.items()}
     examples = 0
     with evaluation(model):
-        for x, y in loader:
+        for x, y in map(unpack, loader):
             if samples is not None:
-                x, y = x[: samples - examples], y[: samples - examples]
+                x, y = rows_of(x, slice(samples - examples)), y[: samples - examples]
             traced = Traced(model, x, parameters)
             for vectors in pulled_vectors(traced, y, estimator, likelihood, loss, generator):
                 for name, value in traced.squares(vectors).items():
                     sums[name] += value
-            examples += len(x)
+            examples += count_rows(x)
             if samples is not None and examples >= samples:
                 break
     if examples == 0:

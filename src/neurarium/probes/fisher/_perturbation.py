@@ -48,7 +48,7 @@ class PerturbationCurve(ProbeResult):
 def perturbation_curve(
     model: nn.Module,
     fisher: FisherDiagonal,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[Any],
     scales: Sequence[float],
     kind: Kind = "inverse-fisher",
     *,

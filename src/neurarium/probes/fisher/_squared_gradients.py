@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, vjp, vmap
 
-from neurarium.training import walk_graph
+from neurarium.training import call, prediction, walk_graph
 
 BUDGET = 2**25
 """Numbers (128 MiB in float32) that one chunk of per-example gradients may take."""
@@ -68,7 +68,7 @@ class Traced:
                 handles.append(module.register_forward_hook(keep, prepend=True))
         try:
             with torch.enable_grad():
-                return self.model(self.x)
+                return call(self.model, self.x)
         finally:
             for handle in handles:
                 handle.remove()
@@ -116,7 +116,7 @@ class Traced:
 
         def one(example: Tensor, pulled: Tensor) -> dict[str, Tensor]:
             def run(values: dict[str, Tensor]) -> Tensor:
-                return functional_call(self.model, values, (example[None],))[0]
+                return prediction(functional_call(self.model, values, (example[None],)))[0]
 
             back = vjp(run, rest)[1]
             return {name: gradient.square().sum(0) for name, gradient in vmap(back)(pulled)[0].items()}
@@ -134,7 +134,7 @@ class Traced:
         sums = {name: torch.zeros_like(p) for name, p in self.rest.items()}
         for n, example in enumerate(self.x.split(1)):
             with torch.enable_grad():
-                output = self.model(example)
+                output = call(self.model, example)
             for vector in vectors[:, n : n + 1]:
                 gradients = torch.autograd.grad(
                     output, list(self.rest.values()), vector, retain_graph=True, allow_unused=True

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from neurarium.training import evaluation
+from neurarium.training import evaluation, prediction, unpack
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """``score(output, target) -> mean over the batch``."""
 
-Loader = Iterable[tuple[Any, Tensor]]
+Loader = Iterable[Any]
 
 SMALL_INPUT = 2**20
 """Input elements, over all points, up to which the points of a batch are evaluated together."""
@@ -116,7 +116,7 @@ def _groups(loader: Loader) -> Iterator[list[tuple[Any, Tensor]]]:
     """Small batches in groups, so that a point's parameters are written once for several of them."""
     group: list[tuple[Any, Tensor]] = []
     size = 0
-    for x, y in loader:
+    for x, y in map(unpack, loader):
         group.append((x, y))
         size += x.numel() if isinstance(x, Tensor) else GROUP
         if size >= GROUP:
@@ -210,7 +210,7 @@ class _Points:
 
     def _forward(self, k: int, parameters: dict[str, Tensor], inputs: Any) -> Tensor:
         x = inputs if self.head is None else _combine(self.rows[k], inputs, torch.empty_like(inputs[0]))
-        return functional_call(self.tail, parameters, (x,))
+        return prediction(functional_call(self.tail, parameters, (x,)))
 
     def _together(self, group: Sequence[tuple[Any, Tensor]], inputs: Sequence[Any]) -> list[Tensor] | None:
         """All points of each batch in one call, where that is small enough and can be batched at all."""
@@ -221,7 +221,7 @@ class _Points:
             self.stack = {name: self._spread([p[name] for p in self.basis]) for name in self.tail_names}
 
         def at(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return self._scores(functional_call(self.tail, {**parameters, **self.buffers[0]}, (x,)), y)
+            return self._scores(prediction(functional_call(self.tail, {**parameters, **self.buffers[0]}, (x,))), y)
 
         try:
             if self.head is None:

@@ -40,13 +40,13 @@ def nearest(queries: Tensor, items: Tensor, k: int, hidden: Tensor | None = None
         Inner products [queries, k] and rows of ``items`` [queries, k].
     """
     best = queries.new_full((len(queries), 0), 0.0)
-    rows = torch.zeros(len(queries), 0, dtype=torch.int64)
+    rows = torch.zeros(len(queries), 0, dtype=torch.int64, device=queries.device)
     for start in range(0, len(items), _BLOCK):
         block = items[start : start + _BLOCK].to(queries.dtype)
         similar = queries @ block.T
         if hidden is not None:
             similar.masked_fill_(hidden[start : start + len(block)], -torch.inf)
-        found, where = _first(similar, torch.arange(len(block)).expand(len(queries), -1), k)
+        found, where = _first(similar, torch.arange(len(block), device=queries.device).expand(len(queries), -1), k)
         best, rows = torch.cat([best, found], 1), torch.cat([rows, where + start], 1)
         best, rows = _first(best, rows, k)
     return best, rows
@@ -105,7 +105,7 @@ class Vote:
         missing = similarities == -torch.inf
         similarities = similarities.double().masked_fill(missing, 0)
         if self.kind == "rank":
-            ranks = torch.arange(similarities.shape[1], dtype=torch.float64)
+            ranks = torch.arange(similarities.shape[1], dtype=torch.float64, device=similarities.device)
             weights = (1 / (ranks + self.alpha)).expand(similarities.shape).clone()
         elif self.kind == "plurality":
             weights = torch.ones_like(similarities)
@@ -129,10 +129,11 @@ def tally(labels: Tensor, weights: Tensor, classes: int) -> tuple[Tensor, Tensor
         class that reached the score first; -1 while nobody has voted.
     """
     queries, k = labels.shape
-    scores = torch.zeros(queries, classes, dtype=torch.float64)
-    each = torch.arange(queries)
-    leader, lead = torch.full((queries,), -1), torch.zeros(queries, dtype=torch.float64)
-    winners = torch.empty(queries, k, dtype=torch.int64)
+    place = labels.device
+    scores = torch.zeros(queries, classes, dtype=torch.float64, device=place)
+    each = torch.arange(queries, device=place)
+    leader, lead = torch.full((queries,), -1, device=place), torch.zeros(queries, dtype=torch.float64, device=place)
+    winners = torch.empty(queries, k, dtype=torch.int64, device=place)
     weights = weights.double().masked_fill(labels < 0, 0)
     for i in range(k):
         label = labels[:, i].clamp_min(0)

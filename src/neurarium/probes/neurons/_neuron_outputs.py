@@ -52,8 +52,9 @@ def neuron_output_similarity(
         a, b, product = sums[name]
         silent = (a == 0) & (b == 0)
         cosine = torch.where(silent, 1.0, product / (a.sqrt() * b.sqrt()).clamp_min(1e-30))
-        distances[name] = (1 - cosine).clamp_min(0).float()
-        norms[name] = a.sqrt().float()
+        kind = torch.promote_types(maps[0][name].weight.dtype, torch.float32)
+        distances[name] = (1 - cosine).clamp_min(0).to(kind)
+        norms[name] = a.sqrt().to(kind)
     return NeuronSimilarity(distances, norms)
 
 

@@ -85,8 +85,9 @@ def neuron_similarity(
     distances, norms = {}, {}
     with torch.no_grad():
         for name, parts in found.items():
-            before = joined(parts).float()
-            after = joined(parts, state).to(before.device).float()
+            before = joined(parts)
+            before = before.to(torch.promote_types(before.dtype, torch.float32))
+            after = joined(parts, state).to(before)
             lengths = before.norm(dim=1), after.norm(dim=1)
             units = [w / n.clamp_min(1e-30)[:, None] for w, n in zip((before, after), lengths, strict=True)]
             distances[name] = 0.5 * (units[0] - units[1]).square().sum(1)

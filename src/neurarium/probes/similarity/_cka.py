@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neurarium.objectives.representation._similarity import unbiased_hsic, zero_diagonal
 from neurarium.objectives.representation._taps import Taps
 from neurarium.probes._result import ProbeResult
-from neurarium.training import evaluation
+from neurarium.training import call, evaluation, unpack
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CkaMatrix(ProbeResult):
 def cka_matrix(
     model_a: nn.Module,
     model_b: nn.Module,
-    loader: Iterable[tuple[Any, Tensor]],
+    loader: Iterable[Any],
     layers_a: Sequence[str] | None = None,
     layers_b: Sequence[str] | None = None,
 ) -> CkaMatrix:
@@ -67,10 +67,10 @@ def cka_matrix(
     cross, own_a, own_b = torch.zeros(()), torch.zeros(()), torch.zeros(())
     names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     with evaluation(model_a, model_b), Taps(model_a, layers_a) as taps_a, Taps(model_b, layers_b) as taps_b:
-        for x, _ in loader:
+        for x, _ in map(unpack, loader):
             if len(x) < 4:
                 continue
-            model_a(x), model_b(x)
+            call(model_a, x), call(model_b, x)
             names = (tuple(taps_a.outputs), tuple(taps_b.outputs))
             of_a, of_b = ([_gram(z) for z in taps.outputs.values()] for taps in (taps_a, taps_b))
             cross = cross + torch.stack([torch.stack([unbiased_hsic(a, b) for b in of_b]) for a in of_a])

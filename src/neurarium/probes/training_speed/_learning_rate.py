@@ -141,7 +141,7 @@ def _between(
 def maximal_learning_rate(
     make_model: Callable[[int], nn.Module],
     loss: Callable[[Any, Tensor], Tensor],
-    loader: Callable[[int], Iterable[tuple[Any, Tensor]]],
+    loader: Callable[[int], Iterable[Any]],
     evaluate: Callable[[nn.Module], float],
     *,
     threshold: float,
@@ -226,7 +226,7 @@ def maximal_learning_rate(
     return search(succeeds, low=low, factor=factor, tolerance=tolerance, too_large=diverged.__contains__)
 
 
-def _endless(begin: Callable[[], Iterable[tuple[Any, Tensor]]]) -> Iterator[tuple[Any, Tensor]]:
+def _endless(begin: Callable[[], Iterable[Any]]) -> Iterator[tuple[Any, Tensor]]:
     while True:
         batch = None
         for batch in begin():

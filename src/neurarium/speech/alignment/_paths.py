@@ -65,7 +65,7 @@ def sample(
         graph: the alignments that count.
         lengths: frames of each utterance; all by default.
         n: alignments for each utterance.
-        generator: of the draws, on the device of ``log_probs``.
+        generator: of the draws, which are made on its device; torch's own, on that of ``log_probs``, by default.
 
     Raises:
         ValueError: an utterance has no alignment (named), or ``n`` is below 1.
@@ -82,7 +82,9 @@ def sample(
 
     def draw(logits: Tensor) -> Tensor:
         share = logits.masked_fill(logits.isneginf().all(-1, keepdim=True), 0.0).softmax(-1)  # padded frames
-        return torch.multinomial(share.flatten(0, -2), 1, generator=generator).view(logits.shape[:-1])
+        place = share.device if generator is None else generator.device
+        drawn = torch.multinomial(share.flatten(0, -2).to(place), 1, generator=generator)
+        return drawn.to(share.device).view(logits.shape[:-1])
 
     return _trace(arrived, scores, graph, lengths, n, draw)
 

@@ -96,7 +96,9 @@ def replica_symmetric(
         raise ValueError(f"normalization must be signal or entropy, not {normalization!r}")
     if start not in ("retrieval", "zero"):
         raise ValueError(f"start must be retrieval or zero, not {start!r}")
-    alpha, heat, r, count = torch.broadcast_tensors(*map(real, (load, temperature, quality, examples)))
+    given = (load, temperature, quality, examples)
+    device = next((value.device for value in given if isinstance(value, Tensor)), torch.device("cpu"))
+    alpha, heat, r, count = torch.broadcast_tensors(*(real(value).cpu() for value in given))  # tiny, and float64
     if bool((alpha < 0).any()) or bool((heat < 0).any()):
         raise ValueError("load and temperature must not be negative")
     entropy = dataset_entropy(r, count)
@@ -116,7 +118,7 @@ def replica_symmetric(
         response = (response + new_response) / 2
         if change < tolerance:
             break
-    return OrderParameters(m, n, q, done)
+    return OrderParameters(m.to(device), n.to(device), q.to(device), done)
 
 
 def critical_load(
