@@ -84,7 +84,7 @@ def rule_optimizer(component: Any, options: dict[str, Any]) -> None:
         credit(rule, x, y)
         optimizer.step()
         results.append(dict(rule.named_parameters()))
-    require(close(*results, 1e-4, 1e-6), component, f"must train under Adam({options}) as under Adam()")
+    require(close(results[0], results[1], 1e-4, 1e-6), component, f"must train under Adam({options}) as under Adam()")
 
 
 def rule_closure(component: Any) -> None:
@@ -128,7 +128,7 @@ def rule_loader(component: Any, kind: Any) -> None:
         torch.manual_seed(1)
         fit(rule, world.batches(), torch.optim.SGD(rule.parameters(), 1e-2))
         results.append(dict(rule.named_parameters()))
-    require(close(*results, 0, 0), component, f"must train on batches as {kind} as on pairs")
+    require(close(results[0], results[1], 0, 0), component, f"must train on batches as {kind} as on pairs")
 
 
 def rule_frozen(component: Any) -> None:
@@ -199,7 +199,7 @@ def tie(model: nn.Module) -> None:
     """A further layer that shares the weight of the middle one."""
     model[2].weight = model[2].weight  # type: ignore[index]
     twin = nn.Linear(16, 16)
-    twin.weight = model[2].weight  # type: ignore[index, assignment]
+    twin.weight = model[2].weight
     model.insert(3, twin)  # type: ignore[operator]
 
 
@@ -289,7 +289,7 @@ def strategy_copy(component: Any) -> None:
         for one in (strategy, copied):
             torch.manual_seed(2)
             results.append(method(one))
-        require(close(*results, 0, 0), component, "must survive copy.deepcopy")
+        require(close(results[0], results[1], 0, 0), component, "must survive copy.deepcopy")
 
 
 def strategy_state(component: Any) -> None:
@@ -322,7 +322,7 @@ def strategy_frozen(component: Any) -> None:
     """With a frozen first layer it works on the rest and leaves the frozen weights alone."""
     world = World()
     model = world.classifier()
-    model.layers[0].requires_grad_(False)  # type: ignore[index, union-attr]
+    model.layers[0].requires_grad_(False)
     before = model.layers[0].weight.clone()  # type: ignore[index, union-attr]
     two_tasks(component, world, model)
     require(torch.equal(before, model.layers[0].weight), component, "must leave frozen weights alone")  # type: ignore[index, union-attr]

@@ -547,7 +547,7 @@ def stream(w: World) -> Any:
 
 def tree() -> LabelTree:
     """Four classes under two."""
-    return LabelTree({"a": ("c", "d"), "b": ("e", "f")})  # type: ignore[arg-type]
+    return LabelTree({"a": ("c", "d"), "b": ("e", "f")})
 
 
 def concentrated(w: World) -> Tensor:

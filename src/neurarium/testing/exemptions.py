@@ -71,6 +71,7 @@ EXEMPT: dict[str, str] = {
     "VectorStore": "vectors in memory or on disk, behind VisualMemory",
     "learn_stream": "runs a strategy; each strategy is checked, and the studies run it on the second device",
     # compression
+    "EarlyStoppingN2N": "N2N with another training of its students; N2N is checked, and the n2n study runs both",
     "find_ticket": "runs a user's training; LotteryTicket is checked, and the study runs it on the second device",
     "greedy_generate": _INNER.format("its own oracles: it needs a nested language model"),
     "self_speculative_generate": _INNER.format("its own oracles: it needs a nested language model"),

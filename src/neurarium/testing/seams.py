@@ -102,8 +102,8 @@ def _checks(component: Any) -> Iterator[tuple[str, Check]]:
             yield name, bind(check, component)
         return
     if made := module_example(component):
-        for name, check in _module_seams.CHECKS.items():
-            yield name, bind(check, component, made)
+        for name, on_module in _module_seams.CHECKS.items():
+            yield name, bind(on_module, component, made)
         return
     example = example_of(component)
     yield "second device", bind(check_second_device, component, example)
@@ -117,7 +117,7 @@ def _checks(component: Any) -> Iterator[tuple[str, Check]]:
         yield "one class only", bind(check_labels, component, example, World(labels=(1,)), False)
     if "batches" in used:
         for kind in ("triple", "dict", "encoding"):
-            yield f"batches as {kind}", bind(check_labels, component, example, World(batch=kind), True)  # type: ignore[arg-type]
+            yield f"batches as {kind}", bind(check_labels, component, example, World(batch=kind), True)
 
 
 def example_of(component: Any) -> Callable[[World], Any]:

@@ -113,7 +113,7 @@ class AnchoredStrategy(Strategy, ABC):
         self._warn_if_unstable()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()  # type: ignore[misc]
+        state = super().__getstate__()
         return {**state, "_optimizers": None}  # of this process; a weak set cannot be saved
 
     def __setstate__(self, state: dict[str, Any]) -> None:
