@@ -448,7 +448,7 @@ def constrained(w: World) -> Any:
     return dual()
 
 
-def hebbian(w: World) -> Tensor | None:
+def hebbian(w: World) -> Any:
     """The gradient of a Hebbian layer."""
     layer = w.mlp(8, 4)[0]
     rule = learning.SoftHebbian(layer)
