@@ -149,6 +149,10 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "NeuralCollapseRegularizer": lambda w: w.put(objectives.NeuralCollapseRegularizer(3, 4, generator=seed()))(
         w.x(12, 4), w.y()
     ),
+    "map_alignment_loss": lambda w: objectives.map_alignment_loss(w.x(2, 3, 4, 4), w.x(2, 3, 4, 4, seed=1)),
+    "paste_maps": lambda w: objectives.paste_maps(w.x(2, 3, 4, 4), w.x(2, 3, 2, 2), 1, 1),
+    "shift_maps": lambda w: objectives.shift_maps(w.x(2, 3, 4, 4), 1, -1),
+    "zoom_maps": lambda w: objectives.zoom_maps(w.x(2, 3, 4, 4), 1.5),
     "Guidance": lambda w: guided(w),
     "Taps": lambda w: tapped(w),
     "QuadraticPenalty": lambda w: quadratic(w),
@@ -219,6 +223,7 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "neural_collapse": lambda w: probes.neural_collapse(w.classifier(), w.batches()),
     "TrajectoryRecorder": lambda w: trajectory(w),
     "align_units": lambda w: probes.align_units(w.mlp(8, 10, 3), w.mlp(8, 10, 3, seed=1), w.x(12, 8))(w.x(5, 8)),
+    "unit_correlations": lambda w: probes.unit_correlations(w.classifier(), w.classifier(seed=1), w.batches()),
     "alignment": lambda w: probes.alignment(dfa(w), w.examples(), w.y()),
     "attribute_leakage": lambda w: probes.attribute_leakage(w.examples(), w.y() % 2),
     "bit_report": lambda w: probes.bit_report(bits(w).model),

@@ -64,6 +64,8 @@ def exemption(component: Any) -> str:
     if hasattr(component, "example") or name in EXAMPLES or name in MODULES:
         return ""
     if inspect.isclass(component):
+        if issubclass(component, Exception):
+            return "an exception"
         if issubclass(component, (tuple, enum.Enum)) or dataclasses.is_dataclass(component):
             return "a record of what a method found or was told"
         if getattr(component, "_is_protocol", False) or inspect.isabstract(component):
