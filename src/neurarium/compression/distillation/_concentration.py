@@ -12,11 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from neurarium.data import LabelTree
-<<<<<<< HEAD
-from neurarium.training import JoinedBatches, evaluation, training
-=======
-from neurarium.training import JoinedBatches, call, evaluation, rows_of, unpack
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
+from neurarium.training import JoinedBatches, call, evaluation, rows_of, training, unpack
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,7 @@ class KnowledgeConcentration:
         if top_k < 1 or not 0 <= hard_weight <= 1 or (negatives is not None and negatives < 1):
             given = f"{top_k}, {negatives} and {hard_weight}"
             raise ValueError(f"top_k and negatives must be at least 1 and hard_weight in [0, 1], not {given}")
-<<<<<<< HEAD
-        self.teachers = [teachers[name].requires_grad_(False) for name in label_tree.names]
-=======
         self.teachers = [teachers[name] for name in label_tree.names]
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
         self.tree, self.top_k, self.hard_weight, self.negatives = label_tree, top_k, hard_weight, negatives
 
     @torch.no_grad()
@@ -102,11 +94,7 @@ class KnowledgeConcentration:
         for v in verticals.unique().tolist():
             rows = (verticals == v).nonzero().flatten()
             with evaluation(self.teachers[v]):
-<<<<<<< HEAD
-                logits = self.teachers[v](x[rows])
-=======
                 logits = call(self.teachers[v], rows_of(x, rows))
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
             size, start = self.tree.sizes[v], self.tree.slices()[v].start
             if logits.shape != (len(rows), size):
                 raise ValueError(
@@ -177,29 +165,16 @@ class KnowledgeConcentration:
             ValueError: no batches.
         """
         optimizer = torch.optim.Adam(student.parameters(), learning_rate)
-<<<<<<< HEAD
         with training(student):
             for _ in range(epochs):
                 batches = 0
-                for x, y in JoinedBatches(loader):
+                for x, y in map(unpack, JoinedBatches(loader)):
                     optimizer.zero_grad()
-                    self.loss(student(x), x, y).backward()
+                    self.loss(call(student, x), x, y).backward()
                     optimizer.step()
                     batches += 1
                 if not batches:
                     raise ValueError("loader gave no batches")
-=======
-        student.train()
-        for _ in range(epochs):
-            batches = 0
-            for x, y in map(unpack, JoinedBatches(loader)):
-                optimizer.zero_grad()
-                self.loss(student(x), x, y).backward()
-                optimizer.step()
-                batches += 1
-            if not batches:
-                raise ValueError("loader gave no batches")
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
         return student
 
 

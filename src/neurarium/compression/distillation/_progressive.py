@@ -14,11 +14,7 @@ from neurarium.compression.distillation._student import small_student
 from neurarium.compression.distillation._student_training import ask_teacher
 from neurarium.compression.nested._anytime import AnytimeEnsemble, operations
 from neurarium.models import mamba_ladder
-<<<<<<< HEAD
 from neurarium.training import shuffled_rows
-=======
-from neurarium.training import call, evaluation, shuffled_rows, unpack
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
 
 StudentFactory = Callable[[float, Tensor, int, int], nn.Module]
 """``factory(share, example, num_classes, teacher_flops) -> student``; ``example`` is a batch of one."""
@@ -225,21 +221,3 @@ def widen_head(student: nn.Module, before: Any, example: Tensor) -> None:
     if before is not None:
         extra = before.features(example).shape[1]  # its own head may have been widened
         student.head = nn.Linear(own.in_features + extra, own.out_features).to(own.weight)
-<<<<<<< HEAD
-=======
-
-
-@torch.no_grad()
-def answers(model: nn.Module, loader: Iterable[Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """All examples of a loader and what the model says of them in evaluation mode; the mode is put back.
-
-    Raises:
-        ValueError: no batches.
-    """
-    with evaluation(model):
-        parts = [(x, y, call(model, x)) for x, y in map(unpack, loader)]
-    if not parts:
-        raise ValueError("loader gave no batches")
-    xs, ys, logits = zip(*parts)
-    return torch.cat(xs), torch.cat(ys), torch.cat(logits)
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)

@@ -10,12 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
 from neurarium.compression.distillation._student_training import Answers
-from neurarium.training import evaluation
-=======
 from neurarium.training import call, evaluation, unpack
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.nested._sorted_net import SortedNet, select
 from neurarium.learning._rule import Loss
-<<<<<<< HEAD
-from neurarium.training import JoinedBatches, copy_module, training
-=======
-from neurarium.training import JoinedBatches, copy_module, unpack
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
+from neurarium.training import JoinedBatches, copy_module, training, unpack
 
 
 class SortedCompression(Compressor):
@@ -60,20 +56,11 @@ class SortedCompression(Compressor):
             raise ValueError("the loader gave no batches")
         net = SortedNet(copy_module(model), example[:2], self.widths, per_step=self.per_step)
         optimizer = torch.optim.Adam(net.parameters(), self.learning_rate)
-<<<<<<< HEAD
         with training(net):
             for _ in range(self.epochs):
-                for x, y in JoinedBatches(loader):
+                for x, y in map(unpack, JoinedBatches(loader)):
                     optimizer.zero_grad()
                     net.loss(x, y, self.criterion)
                     optimizer.step()
-=======
-        net.train()
-        for _ in range(self.epochs):
-            for x, y in map(unpack, JoinedBatches(loader)):
-                optimizer.zero_grad()
-                net.loss(x, y, self.criterion)
-                optimizer.step()
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
         budget = self.fraction * sum(p.numel() for p in model.parameters())
         return net.extract(select(net.table(loader), max_parameters=budget).sub)

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.learning.boosting._gradient_boosting import GradientBoostedHead
-<<<<<<< HEAD
-from neurarium.training import copy_module, evaluation, replace_module
-=======
-from neurarium.training import call, copy_module, evaluation, unpack
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
+from neurarium.training import call, copy_module, evaluation, replace_module, unpack
 
 
 def boost_head(model: nn.Module, loader: Iterable[Any], *, head: str | None = None, **options: Any) -> nn.Module:
@@ -44,13 +40,7 @@ def boost_head(model: nn.Module, loader: Iterable[Any], *, head: str | None = No
     features, targets = _features(result, result.get_submodule(name), loader)
     outputs = 1 if options.get("loss") == "binary" else old.out_features
     new = GradientBoostedHead(old.in_features, outputs, **options).fit(features, targets)
-<<<<<<< HEAD
-    return replace_module(result, name, new.to(old.weight.device))
-=======
-    parent, _, last = name.rpartition(".")
-    setattr(result.get_submodule(parent), last, new.to(old.weight).train(old.training))
-    return result
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
+    return replace_module(result, name, new.to(old.weight))
 
 
 def _features(model: nn.Module, head: nn.Module, loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
@@ -60,15 +50,9 @@ def _features(model: nn.Module, head: nn.Module, loader: Iterable[Any]) -> tuple
     handle = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach().cpu()))
     device = next(head.parameters()).device
     try:
-<<<<<<< HEAD
-        with evaluation(model), torch.no_grad():
-            for x, y in loader:
-                model(x.to(device))
-=======
         with torch.no_grad(), evaluation(model):
             for x, y in map(unpack, loader):
                 call(model, x.to(device))
->>>>>>> 0d77c85 (The seams as named checks over every public component, and what they found mended)
                 targets.append(y.cpu())
     finally:
         handle.remove()
