@@ -136,3 +136,12 @@ def test_bombs_are_not_unpacked(tmp_path, monkeypatch):
     (tmp_path / "f.csv.gz").write_bytes(gzip.compress(bytes(100_000)))
     with pytest.raises(DataError, match="unpacks to more than"):
         load(tmp_path / "f.csv.gz", target="y")
+
+
+def test_a_lone_comma_is_decimal_where_semicolons_separate(tmp_path):
+    (tmp_path / "f.csv").write_text("a;y\n" + "1,234;0\n5,678;1\n" * 10)
+    split = load(tmp_path / "f.csv", target="y")
+    assert split.notes["a"] == "numbers with a decimal comma"
+    assert set(split.train.x.flatten().tolist()) == {float(np.float32(1.234)), float(np.float32(5.678))}
+    (tmp_path / "f.csv").write_text("a,y\n" + '"1,234",0\n"5,678",1\n' * 10)
+    assert set(load(tmp_path / "f.csv", target="y").train.x.flatten().tolist()) == {1234.0, 5678.0}
