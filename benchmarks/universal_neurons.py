@@ -2,8 +2,8 @@
 
 python benchmarks/universal_neurons.py FOLDER TEXT --tokens 100000 --threads 2
 
-FOLDER holds weights and tokenizer as `save_pretrained` writes them (extra "language"). A model against itself has a best
-correlation of 1 for every neuron that lives; the baseline says how much of that the space alone would give.
+FOLDER holds weights and tokenizer as `save_pretrained` writes them (extra "language"). A model against itself has a
+best correlation of 1 for every neuron that lives; the baseline says how much of that the space alone would give.
 """
 
 from __future__ import annotations
