@@ -7,7 +7,7 @@ network and some are not, fewer with depth; that units span common subspaces in 
 not one and not all, stand for one unit of another network.
 
 Small: Fashion-MNIST, two convolutional layers (16 and 32 channels) and a dense one (64), rectifiers, three networks of
-different seeds, two epochs on 4,000 images; correlations over 1,000 test images, the first 500 to fit the mapping and
+different seeds, two epochs on 8,000 images; correlations over 1,000 test images, the first 500 to fit the mapping and
 the others to judge it. The controls answer what the numbers would be anyway: networks that were never trained, a
 network whose units are turned into a random orthogonal basis (the space stays, the units do not), and one that sees the
 images in another order. Paper: ImageNet's four AlexNets are replaced by the same networks, wider, on all of
@@ -37,7 +37,7 @@ class Settings:
 
     control: Literal["none", "untrained", "rotation", "shuffle"] = "none"
     data: str = "fashion-mnist"
-    images: int = 4000
+    images: int = 8000
     probed: int = 1000
     networks: int = 3
     epochs: int = 2
