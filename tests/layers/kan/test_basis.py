@@ -16,7 +16,14 @@ from neurarium.layers import (
     WaveletBasis,
 )
 
-SMOOTH = [FourierBasis(6), ChebyshevBasis(5), RadialBasis(7), SwitchBasis(8, (-2.0, 2.0), 0.33), WaveletBasis(6)]
+SMOOTH = [
+    FourierBasis(6),
+    ChebyshevBasis(5),
+    RadialBasis(7),
+    SwitchBasis(8, (-2.0, 2.0), 0.33),
+    WaveletBasis(6),
+    ReLUPairBasis(),
+]
 
 
 def spline(degree: int = 3, grid_size: int = 5, equal: bool = True) -> BSplineBasis:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from neurarium.layers.kan._basis import ALL, Basis
 
+HAT = 2 / (math.sqrt(3) * math.pi**0.25)
+
 
 class _Centred(Basis):
     """Copies of one bump, evenly spaced over a range.
@@ -72,7 +74,13 @@ class WaveletBasis(_Centred):
 
     def columns(self, x: Tensor, inputs: slice = ALL) -> Tensor:
         square = self._offset(x).square()
-        return (2 / (math.sqrt(3) * math.pi**0.25)) * (1 - square) * torch.exp(square * -0.5)
+        return HAT * (1 - square) * torch.exp(square * -0.5)
+
+    def columns_and_slopes(self, x: Tensor, inputs: slice = ALL) -> tuple[Tensor, Tensor]:
+        offset = self._offset(x)
+        square = offset.square()
+        bell = HAT * torch.exp(square * -0.5)
+        return (1 - square) * bell, offset * (square - 3) * bell / self.width
 
 
 class FourierBasis(Basis):
@@ -124,6 +132,13 @@ class ChebyshevBasis(Basis):
             terms.append(2 * z * terms[-1] - terms[-2])
         return torch.stack(terms[: self.size], 1)
 
+    def columns_and_slopes(self, x: Tensor, inputs: slice = ALL) -> tuple[Tensor, Tensor]:
+        values, z = self.columns(x, inputs), x.tanh()
+        slopes = [torch.zeros_like(z), torch.ones_like(z)]
+        while len(slopes) < self.size:
+            slopes.append(2 * values[:, len(slopes) - 1] + 2 * z * slopes[-1] - slopes[-2])
+        return values, torch.stack(slopes[: self.size], 1) * (1 - z * z)[:, None]
+
 
 class ReLUPairBasis(Basis):
     """Bumps made of two ReLUs, ``(relu(x - l) relu(h - x) 4 / (h - l)²)²``: 1 in the middle, 0 outside (ReLU-KAN).
@@ -152,11 +167,16 @@ class ReLUPairBasis(Basis):
         self.size, self.grid_size, self.degree, self.low, self.high = grid_size + degree, grid_size, degree, low, high
 
     def columns(self, x: Tensor, inputs: slice = ALL) -> Tensor:
+        return self.columns_and_slopes(x, inputs)[0]
+
+    def columns_and_slopes(self, x: Tensor, inputs: slice = ALL) -> tuple[Tensor, Tensor]:
         step = (self.high - self.low) / self.grid_size
         reach = (self.degree + 1) * step
         lows = torch.arange(-self.degree, self.grid_size, dtype=x.dtype, device=x.device)[:, None] * step + self.low
-        up = x[:, None] - lows
-        return (up.relu() * (reach - up).relu() * (4 / reach**2)).square()
+        up = (x[:, None] - lows).relu()
+        down = (reach - up).relu()
+        root = up * down * (4 / reach**2)
+        return root.square(), root * (down - up) * (8 / reach**2)
 
 
 def make_basis(
