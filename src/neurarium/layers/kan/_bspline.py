@@ -139,18 +139,18 @@ def _cardinal(offset: Tensor, width: Tensor, degree: int, slopes: bool) -> tuple
     distance = offset.abs()
     values = rises = None
     for j in range(math.ceil(half)):
-        reach = torch.relu(half - j - distance)
+        reach = (half - j - distance).relu_()
         factor = (-1) ** j * math.comb(degree + 1, j)
         power = reach ** (degree - 1)
         term = power * reach
-        values = term if values is None else values.add(term, alpha=factor)
+        values = term if values is None else values.add_(term, alpha=factor)
         if slopes:
             rises = power if rises is None else rises.add(power, alpha=factor)
     assert values is not None
-    values = values * (1 / math.factorial(degree))
+    values = values.mul_(1 / math.factorial(degree))
     if rises is None:
         return values, values
-    return values, rises * offset.sign() * (-1 / (math.factorial(degree - 1) * width))
+    return values, offset.sign().mul_(-1 / (math.factorial(degree - 1) * width)).mul(rises)
 
 
 def _cox_de_boor(x: Tensor, knots: Tensor, degree: int, slopes: bool) -> tuple[Tensor, Tensor]:
