@@ -29,9 +29,9 @@ def train_kan(
 ) -> list[float]:
     """L-BFGS with a strong Wolfe line search on all data, as the paper trains (history 10, 20 iterations a step).
 
-    A step that ends higher than it began is taken back: near the rounding floor the line search does that. The grids of
-    a `KAN` move to the layers' inputs 10 times within the first 50 steps. Any other module is
-    trained in the same way without grids, which makes a fair comparison.
+    A step that ends higher than it began is taken back: near the rounding floor the line search does that. The grids
+    of a `KAN` move to the layers' inputs 10 times within the first 50 steps. Any other module is trained in the same
+    way without grids, which makes a fair comparison.
 
     Args:
         model: a `KAN` or any module.
