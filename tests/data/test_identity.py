@@ -75,3 +75,10 @@ def test_a_link_that_leads_back_up_ends(photos):
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv does not exist"):
         identity(tmp_path / "none.csv")
+
+
+def test_a_column_that_a_file_is_called_like_is_a_column(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = identity(table, "label")
+    (tmp_path / "label").write_text("a note")
+    assert identity(table, "label") == first != identity(table, "colour")

@@ -26,7 +26,7 @@ def identity(
 
     Args:
         name_or_path: what `load` takes: the name of a known set, or the path of a file or folder.
-        target: column, array or file of the targets; a file is hashed by its contents, anything else by its name.
+        target: column or array of the targets, hashed by its name, or NPY file of them, hashed by its contents.
         split: path of a test file, hashed by its contents.
 
     Returns:
@@ -42,10 +42,10 @@ def identity(
         path = Path(given).expanduser()
         if label == "data" and str(given) in table():
             content = known_identity(str(given))
+        elif label == "target" and not (path.suffix.lower() == ".npy" and path.is_file()):
+            content = str(given)
         elif path.exists():
             content = path_identity(path)
-        elif label == "target":
-            content = str(given)
         else:
             raise DataError(f"{path} does not exist")
         whole.update(f"{label}\0{content}\0".encode())

@@ -7,12 +7,11 @@ file or folder and of the target's file, and the code of the network, of what it
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from neurarium.data import Split, load
+from neurarium.data import Split, identity, load
 from neurarium.data.known._sets import table
 from neurarium.lab import RequestError
 from neurarium.lab.fingerprint import Root, fingerprint
@@ -65,29 +64,15 @@ B = TypeVar("B", bound=Brought)
 
 def identified(settings: B) -> B:
     """The settings with absolute paths, and with the digest of what is in the files."""
-    if settings.data in table():  # a known set, whose contents its version fixes
+    path = Path(settings.data).expanduser().absolute()
+    if (
+        settings.data in table() or not path.exists()
+    ):  # a known set is fixed by its version; `load` says what is missing
         return settings
-    named = {"data": settings.data, "target": settings.target}
-    paths = {name: Path(text).expanduser().absolute() for name, text in named.items() if text}
-    found = {name: path for name, path in paths.items() if path.exists()}
-    digest = hashlib.sha256()
-    for name, path in found.items():
-        for label, file in files_in(path):
-            digest.update(f"{name}\0{label}\0".encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    absolute: dict[str, Any] = {name: str(path) for name, path in found.items()}
-    return dataclasses.replace(settings, **absolute, digest=digest.hexdigest())
-
-
-def files_in(path: Path) -> Iterator[tuple[str, Path]]:
-    """A file, or all files below a folder, each with its name within it."""
-    if path.is_file():
-        yield "", path
-        return
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            yield str(file.relative_to(path)), file
+    absolute: dict[str, Any] = {"data": str(path)}
+    if settings.target.lower().endswith(".npy"):
+        absolute["target"] = str(Path(settings.target).expanduser().absolute())
+    return dataclasses.replace(settings, **absolute, digest=identity(settings.data, settings.target or None))
 
 
 def code_of(model: str, *others: Root) -> str:
