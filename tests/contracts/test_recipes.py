@@ -1,6 +1,7 @@
 """Every recipe against the contract, and the contract against recipes that break it."""
 
 import time
+from dataclasses import replace
 from functools import cache
 from typing import final
 
@@ -10,7 +11,8 @@ import torch
 from neurarium.recipes import GradientRecipe, Plan, Real, Recipe, Traits
 from neurarium.recipes.catalogue import find, slugs
 from neurarium.recipes.recipe import Predictor
-from neurarium.testing import RECIPE_CHECKS, ContractError
+from neurarium.testing import RECIPE_CHECKS, ContractError, second_device
+from neurarium.testing.recipes import Watched, toy_problems
 
 
 @pytest.mark.parametrize("check", RECIPE_CHECKS)
@@ -23,6 +25,20 @@ def test_recipe(slug, check):
 def recipe(slug):
     """One object for all checks, which then train it once."""
     return find(slug)
+
+
+@pytest.mark.parametrize("slug", slugs())
+def test_a_recipe_trains_on_another_device(slug):
+    device = second_device.register()
+    found = recipe(slug)
+    for problem in toy_problems(steps=40).values():
+        train, validation = problem.train.to(device), problem.validation.to(device)
+        moved = replace(problem, train=train, validation=validation, device=device)
+        if not found.fits(moved):
+            predictor = found.train(moved, found.defaults(), Watched())
+            assert moved.scores(predictor.predict, validation)[problem.metric] > -100
+            return
+    raise AssertionError(f"{slug} fits no toy problem")
 
 
 @final

@@ -30,7 +30,7 @@ class Boosting(Recipe):
     def train(self, problem: Problem, knobs: Knobs, progress: Progress) -> Predictor:
         """Fit all units, one for every ten steps of the budget at most; keep as many as are best on validation."""
         head = boosted_layer(problem, knobs, problem.train.x[0].numel(), progress.seed)
-        head.fit(problem.train.x.flatten(1), problem.train.y)
+        head.fit(problem.train.x.flatten(1), problem.train.y).to(problem.device)
         best = best_stage(nn.Sequential(nn.Flatten(), head), head, problem)
         return Predictor.of(nn.Sequential(nn.Flatten(), head.truncate(best)))
 
