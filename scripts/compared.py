@@ -25,13 +25,13 @@ from neurarium.models import SentenceEncoder
 PAGE = Path(__file__).parents[1] / "docs" / "guides" / "compared.md"
 IDEAS = {
     "accuracy": "accuracy", "r2": "R²", "log_loss": "log-loss", "calibration_error": "ECE",
-    "training_seconds": "training seconds", "prediction_ms": "ms for one answer", "bytes": "bytes kept",
+    "seconds": "processor seconds of a trial", "prediction_ms": "ms for one answer", "bytes": "bytes kept",
     "nonzero": "weights not zero", "step_bytes": "peak bytes of a step",
 }  # fmt: skip
 STRATEGIES = {
     "accuracy": "accuracy at the end", "forgetting": "forgetting", "learned_accuracy": "when just learned",
     "backward_transfer": "backward transfer", "forward_transfer": "forward transfer", "extra_bytes": "bytes kept",
-    "training_seconds": "seconds",
+    "seconds": "processor seconds of a trial",
 }  # fmt: skip
 QUESTIONS = "trec-embedded.npz"
 PART = ["--examples", "6000", "--strategies", "all"]
@@ -94,7 +94,11 @@ def embed_questions(file: Path) -> None:
 
 def section(title: str, words: list[str], found: dict[str, Any], columns: dict[str, str]) -> list[str]:
     """A heading, the command, the table, the Pareto sets, and who is not in the table."""
-    parts = [f"## {title}", f"`neurarium compare {' '.join(words)}`", table(found["arms"], columns)]
+    spent = {
+        arm: {"mean": seconds, "low": seconds, "high": seconds, "n": 1} for arm, seconds in found["arm_seconds"].items()
+    }
+    arms = {arm: {**metrics, "seconds": spent[arm]} for arm, metrics in found["arms"].items()}
+    parts = [f"## {title}", f"`neurarium compare {' '.join(words)}`", table(arms, columns)]
     if fronts := found.get("pareto"):
         named = {"training_seconds": "train", "prediction_ms": "ask", "bytes": "keep"}
         parts.append(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neurarium.learning import Backprop, LearningRule
 from neurarium.recipes.knobs import Knobs
-from neurarium.recipes.problem import Problem, endless
+from neurarium.recipes.problem import Problem, clock, endless
 from neurarium.recipes.recipe import Predictor, Progress, Recipe
 from neurarium.training import evaluation, fit, peak_bytes, training
 
@@ -129,7 +128,7 @@ def learn(problem: Problem, plan: Plan, knobs: Knobs, progress: Progress, *, sha
     stream = endless(batches)
     best, state, waited, done = (-math.inf, -math.inf), None, 0, 0
     callbacks = [lambda step, loss, call=call: call(done + step, loss) for call in plan.callbacks]
-    start = time.perf_counter()
+    start = clock(problem.device)
     for _ in progress.track(range(math.ceil(steps / interval)), "validations"):
         part = itertools.islice(stream, min(interval, steps - done))
         try:
@@ -141,7 +140,7 @@ def learn(problem: Problem, plan: Plan, knobs: Knobs, progress: Progress, *, sha
         done = min(done + interval, steps)
         with evaluation(rule):
             found = problem.scores(rule, problem.validation)
-        seconds = time.perf_counter() - start
+        seconds = clock(problem.device) - start
         shown = {f"validation_{problem.metric}": found[problem.metric]}
         progress.record(step=done, seconds=seconds, loss=loss[0], **shown)
         score = (found[problem.metric], -found.get("log_loss", 0.0))

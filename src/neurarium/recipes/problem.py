@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -189,3 +190,8 @@ def endless(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, 
     """One pass after another."""
     while True:
         yield from batches
+
+
+def clock(device: str) -> float:
+    """Seconds of the processor, which neighbours on the machine do not change; of the wall where a device works."""
+    return time.process_time() if device == "cpu" else time.perf_counter()

@@ -8,7 +8,6 @@ the end. An idea itself never holds a test example.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +18,7 @@ from neurarium.compression import account, milliseconds
 from neurarium.data import Split
 from neurarium.lab import Metrics, Run
 from neurarium.recipes import Predictor, Problem, find
+from neurarium.recipes.problem import clock
 from neurarium.studies.brought import Brought, load_scaled, make_problem
 from neurarium.training import evaluation
 
@@ -56,9 +56,9 @@ def _train(settings: Settings, run: Run) -> tuple[Problem, Split, Predictor, flo
     split, images = load_scaled(settings)
     problem = make_problem(settings, split, images, run.device)
     recipe = find(settings.idea)
-    start = time.perf_counter()
+    start = clock(problem.device)
     predictor = recipe.train(problem, recipe.defaults() | dict(settings.knobs), run)
-    return problem, split, predictor, time.perf_counter() - start
+    return problem, split, predictor, clock(problem.device) - start
 
 
 def costs(predictor: Predictor, example: torch.Tensor) -> dict[str, float]:
