@@ -5,6 +5,8 @@ from ._peakiness import peakiness as peakiness
 from ._result import ProbeResult as ProbeResult
 from .collapse._class_variance import ClassVariance as ClassVariance
 from .collapse._class_variance import class_distance_normalized_variance as class_distance_normalized_variance
+from .collapse._few_shot import FewShotReport as FewShotReport
+from .collapse._few_shot import few_shot_accuracy as few_shot_accuracy
 from .collapse._neural_collapse import CollapseReport as CollapseReport
 from .collapse._neural_collapse import neural_collapse as neural_collapse
 from .concepts._class_tree import MistakeCost as MistakeCost

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurarium.objectives import InputTransforms
 from neurarium.testing.contract import require, same, seeded
 
 
@@ -65,7 +66,8 @@ def check_penalty(penalty_class: type[nn.Module]) -> None:
 
 
 ARGUMENTS: dict[str, Any] = {
-    "class_counts": (40, 20, 5), "start": 0, "num_classes": 3, "feature_dim": 8, "strength": 0.1, "examples": 60,
+    "transform": InputTransforms(), "class_counts": (40, 20, 5), "start": 0, "num_classes": 3, "feature_dim": 8,
+    "strength": 0.1, "examples": 60,
 }  # fmt: skip
 """What a required argument of a loss or penalty is filled with, by its conventional name."""
 

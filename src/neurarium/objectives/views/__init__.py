@@ -1,0 +1,1 @@
+"""Several views of one example, and objectives that are made of them."""
