@@ -6,11 +6,13 @@ come near a simplex on imbalanced data as they do by themselves on balanced data
 sets of CIFAR-LT, ImageNet-LT and iNaturalist rises, most where the classifier is trained again on the frozen features.
 
 Small: Fashion-MNIST, 500 images of the first class down to 5 of the last (an exponential profile, 1,235 images), a
-network of three convolutions (16, 32, 64) with batch normalisation, 40 epochs in batches of 64, SGD with momentum .9
-from .1 along a cosine, weight decay 5e-4, terms weighted .01 and .1 as published; 4,000 balanced test images. Which
-class is frequent is drawn for each seed. The rate is the best of .02, .05 and .1 for cross-entropy alone on seed 100,
-and all arms take it. Separation without compactness is no arm: it moves the centres and never reaches a feature.
-``accuracy_crt`` is that of the same network with its last layer trained again, ten epochs of class-balanced draws.
+network of three strided convolutions (16, 32, 64) with batch normalisation and a hidden layer of 64, 60 epochs in
+batches of 64, SGD with momentum .9 from .1 along a cosine, weight decay 5e-4, terms weighted .01 and .1 as published;
+4,000 balanced test images. Which class is frequent is drawn for each seed. The rate is the best of .02, .05 and .1 for
+cross-entropy alone on seed 100, and all arms take it. Separation without compactness is no arm: it moves the centres
+and never reaches a feature. ``accuracy_crt`` is that of the same network with its last layer trained again, ten epochs
+of class-balanced draws. A network with the mean over positions as its feature was tried first, on seed 100 alone: it
+was far from fitting its images after 40 epochs, and there both terms cost 4 points of accuracy.
 
 Paper: CIFAR-10-LT (or ``--set data=cifar100`` where it is there) with imbalance 100, a wide residual network in the
 place of ResNet-32, 200 epochs in batches of 128 from .1. Departures: no augmentation at small scale.
@@ -33,6 +35,7 @@ from neurarium.learning import Backprop, retrain_classifier
 from neurarium.models import WideResNet
 from neurarium.objectives import FeatureLoss, NeuralCollapseRegularizer
 from neurarium.probes import CollapseReport, neural_collapse
+from neurarium.studies.objectives._small_cnn import small_cnn
 from neurarium.training import evaluate, fit
 
 
@@ -46,22 +49,10 @@ class Settings:
     largest: int = 500
     imbalance: float = 100.0
     test: int = 4000
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.1
     depth: int = 0
-
-
-def small_cnn(channels: int, classes: int) -> nn.Sequential:
-    """Three convolutions with batch normalisation, and the mean over positions as the feature."""
-
-    def block(before: int, after: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-
-    return nn.Sequential(
-        *block(channels, 16), nn.MaxPool2d(2), *block(16, 32), nn.MaxPool2d(2), *block(32, 64),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes),
-    )  # fmt: skip
 
 
 def tail(settings: Settings, run: Run) -> tuple[Arrays, Arrays, int]:
@@ -84,8 +75,10 @@ def class_accuracies(model: nn.Module, test: Arrays, classes: int) -> list[float
 def trial(settings: Settings, run: Run) -> Metrics:
     """Train with or without the two terms; then once more the last layer."""
     train, test, classes = tail(settings, run)
-    channels = train.x.shape[1]
-    model = small_cnn(channels, classes) if not settings.depth else WideResNet(settings.depth, 2, num_classes=classes)
+    channels, side = train.x.shape[1], train.x.shape[-1]
+    model: nn.Module = small_cnn(channels, side, classes)
+    if settings.depth:
+        model = WideResNet(settings.depth, 2, in_channels=channels, num_classes=classes)
     model = model.to(run.device)
     optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
@@ -186,4 +179,5 @@ STUDY = Study(
         Bars("Accuracy on the balanced test set", metric="accuracy"),
         Bars("The same after re-training the classifier", metric="accuracy_crt"),
     ],
+    seeds=(3, 7),
 )  # fmt: skip

@@ -132,8 +132,9 @@ def trial(settings: Settings, run: Run) -> Metrics:
     labels = torch.searchsorted(source, task.train.y)
     model = network(settings, len(source)).to(run.device)
 
-    def spread(part: Arrays) -> float:
-        return class_distance_normalized_variance(model, Batches(part, 500), unbiased=True).average
+    def spread(part: Arrays, images: int) -> float:
+        shown = part.subset(min(images, len(part)), seed=run.seed)
+        return class_distance_normalized_variance(model, Batches(shown, 500)).average
 
     if settings.trained:
         optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, momentum=0.9, weight_decay=5e-4)
@@ -141,30 +142,26 @@ def trial(settings: Settings, run: Run) -> Metrics:
         optimizer.register_step_post_hook(lambda *_: schedule.step())
         loader = Batches(Arrays(task.train.x, labels), settings.batch_size, shuffle=True, drop_last=True, seed=run.seed)
         rule, step = Backprop(model, cross_entropy), 0
-        for epoch in run.track(range(max(1, round(settings.steps / len(loader)))), "epochs"):
+        for _ in run.track(range(max(1, round(settings.steps / len(loader)))), "epochs"):
             fit(rule, loader, optimizer)
             step += len(loader)
-            run.record(step=step, cdnv=spread(task.test), images="fresh images")
-            run.record(step=step, cdnv=spread(task.new), images="new classes")
-            if epoch == 0:
-                run.record(step=step, cdnv=spread(task.train[:4000]), images="training images")
-    keep = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(run.seed))[:4000].to(run.device)
+            for name, part in (("training", task.train), ("fresh", task.test), ("new classes", task.new)):
+                run.record(step=step, cdnv=spread(part, 2000), images=name)
     generator = torch.Generator().manual_seed(run.seed)
-    shots = {
-        n: few_shot_accuracy(model, Batches(task.new, 500), shots=n, episodes=settings.episodes, generator=generator)
-        for n in (1, 5)
-    }
-    centres = few_shot_accuracy(
-        model, Batches(task.new, 500), shots=5, episodes=settings.episodes, head="nearest-centre", generator=generator
-    )
-    new = spread(task.new)
+
+    def learned(shots: int, head: str = "ridge") -> float:
+        return few_shot_accuracy(
+            model, Batches(task.new, 500), shots=shots, episodes=settings.episodes, head=head, generator=generator
+        ).accuracy  # fmt: skip
+
+    new = spread(task.new, 4000)
     return {
-        "cdnv_train": spread(task.train[keep]),
-        "cdnv_test": spread(task.test),
+        "cdnv_train": spread(task.train, 4000),
+        "cdnv_test": spread(task.test, 4000),
         "cdnv_target": new,
-        "one_shot": shots[1].accuracy,
-        "five_shot": shots[5].accuracy,
-        "five_shot_centres": centres.accuracy,
+        "one_shot": learned(1),
+        "five_shot": learned(5),
+        "five_shot_centres": learned(5, "nearest-centre"),
         "bound": few_shot_bound(new, ways=5, shots=5, features=64),
     }
 
@@ -216,7 +213,7 @@ STUDY = Study(
         ),
     ],
     figures=[
-        Curve("CDNV on fresh images and on new classes during training", x="step", y="cdnv", series="images"),
+        Curve("CDNV on training, fresh and new classes' images (2,000 each)", x="step", y="cdnv", series="images"),
         Scatter("Few-shot accuracy against the spread of new classes", x="cdnv_target", y="one_shot"),
         Bars("Five-way five-shot accuracy on new classes", metric="five_shot"),
         Bars("CDNV of new classes", metric="cdnv_target"),
