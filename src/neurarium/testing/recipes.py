@@ -56,7 +56,7 @@ class ResidualNet(nn.Module):
 
 
 def toy_problems(steps: int = 150) -> dict[str, Problem]:
-    """Small problems with an easy answer: classes and numbers, a plain stack and a residual network."""
+    """Small problems with an easy answer: classes, numbers and images; a plain stack and a residual network."""
     x, y = blobs(examples=160)
     numbers = 100 + 10 * x @ torch.linspace(-1, 1, 8)
     found = {}
@@ -66,7 +66,15 @@ def toy_problems(steps: int = 150) -> dict[str, Problem]:
         outputs = max(1, len(classes))
         for name, make in (("plain", plain(outputs)), ("residual", lambda outputs=outputs: ResidualNet(outputs))):
             found[f"{kind}, {name}"] = Problem.of(split, make, steps=steps, batch_size=16)
+    images = Arrays(x.repeat(1, 8).unflatten(1, (1, 8, 8)), y)
+    split = Split(images[:112], images[112:136], images[136:], ("a", "b", "c"), "images")
+    found["images"] = Problem.of(split, small_image_net, steps=steps, batch_size=16, images=True)
     return found
+
+
+def small_image_net() -> nn.Module:
+    """A hidden layer on the pixels of an image [1, 8, 8]."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 3))
 
 
 def plain(outputs: int) -> Callable[[], nn.Module]:

@@ -39,12 +39,12 @@ def widen_classifier(model: nn.Module, sla: SelfSupervisedLabelAugmentation, lay
         raise ValueError(f"layer {name!r} is parametrized; remove the parametrization first")
     if sla.mode == "da":
         return copy.deepcopy(model)
-    fresh = nn.Linear(old.in_features, m, old.bias is not None).to(old.weight)
+    fresh = nn.Linear(old.in_features, m, old.bias is not None).to(old.weight) if sla.mode == "mt" else old
 
     def widened(rows: torch.Tensor, new: torch.Tensor) -> nn.Parameter:
-        joint = rows.detach().repeat_interleave(m, 0)
-        parts = {"sla": [joint], "sla+sd": [joint, rows.detach()], "mt": [rows.detach(), new.detach()]}[sla.mode]
-        return nn.Parameter(torch.cat(parts), requires_grad=rows.requires_grad)
+        first = rows if sla.mode == "mt" else rows.repeat_interleave(m, 0)
+        parts = [first] if sla.mode == "sla" else [first, new]  # new: of the transformations, or the student's
+        return nn.Parameter(torch.cat(parts).detach(), requires_grad=rows.requires_grad)
 
     wide = copy.deepcopy(model)
     last = wide.get_submodule(name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from neurarium.data.arrays import Arrays
+from neurarium.data._arrays import Arrays
 
 
 def split_classes(data: Arrays, *sizes: int, generator: torch.Generator | None = None) -> list[Arrays]:
