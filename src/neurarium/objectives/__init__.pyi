@@ -24,8 +24,12 @@ from .representation._similarity import linear_cka as linear_cka
 from .representation._similarity import rsa as rsa
 from .representation._subspace_alignment import subspace_alignment as subspace_alignment
 from .representation._taps import Taps as Taps
+from .views._contrastive import MomentumEncoder as MomentumEncoder
+from .views._contrastive import cosine_momentum as cosine_momentum
+from .views._contrastive import info_nce as info_nce
 from .views._label_augmentation import SelfSupervisedLabelAugmentation as SelfSupervisedLabelAugmentation
 from .views._label_augmentation import lift_to_views as lift_to_views
+from .views._random_views import RandomViews as RandomViews
 from .views._transforms import ColorPermutations as ColorPermutations
 from .views._transforms import Compose as Compose
 from .views._transforms import InputTransforms as InputTransforms

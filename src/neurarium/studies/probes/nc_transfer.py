@@ -7,10 +7,12 @@ on new classes; the more source classes, the better it generalises to new ones, 
 
 Small: the digits 0 to 8 and ten kinds of clothes, each turned by 0, 90, 180 and 270 degrees as four classes, less those
 that look alike when turned (0, 1 and 8, and 9, which is a 6). Five base classes, 20 with their turns, are new; of the
-others 4, 12 or 48 are learned from, with 8,000 images in all whatever their number, by a network of four convolutions
-(16, 32, 64, 64), 320 steps in batches of 128, SGD with momentum .9 from .05 along a cosine. New classes: 200 test
-images of each, 200 five-way episodes with 15 queries per class, ridge regression on frozen features. The rate was taken
-from the protocol and not tuned.
+others 4, 12 or 48 are learned from, with 8,000 images in all whatever their number, by a network of three strided
+convolutions (16, 32, 64) with batch normalisation and a feature of 64, 250 steps in batches of 128, SGD with momentum
+.9 from .05 along a cosine. New classes: 200 test images of each, 200 five-way episodes with 15 queries per class, ridge
+regression on frozen features. The rate was taken from the protocol and not tuned. Which classes are new changes every
+number by far more than the training does, so that many seeds of a small network say more than a few of a larger one: a
+network of four convolutions in full resolution was tried first, and on three seeds showed the same directions.
 
 Paper: 60,000 images and 5,000 steps with WRN-28-4, the same classes (Mini-ImageNet and CIFAR-FS are not among the known
 sets). The paper's bound, 16 (k-1) (1 + 1/n) times the CDNV, is recorded and no claim: it exceeds 1 here.
@@ -43,6 +45,7 @@ from neurarium.lab import (
 from neurarium.learning import Backprop
 from neurarium.models import WideResNet
 from neurarium.probes import class_distance_normalized_variance, few_shot_accuracy
+from neurarium.studies.objectives._small_cnn import small_cnn
 from neurarium.theory import few_shot_bound
 from neurarium.training import fit
 
@@ -56,7 +59,7 @@ class Settings:
     classes: int = 48
     trained: bool = True
     images: int = 8000
-    steps: int = 320
+    steps: int = 250
     batch_size: int = 128
     learning_rate: float = 0.05
     per_class: int = 200
@@ -64,22 +67,22 @@ class Settings:
     depth: int = 0
 
 
-def base_classes(part: str, per_class: int, seed: int) -> Arrays:
-    """Digits as classes 0 to 9 and clothes as 10 to 19, at most so many images of each."""
+def base_classes(part: str, per_class: int, seed: int, wanted: Tensor | None = None) -> Arrays:
+    """Digits as classes 0 to 9 and clothes as 10 to 19 (or those wanted), at most so many images of each."""
     found = []
     for shift, name in ((0, "mnist"), (10, "fashion-mnist")):
         arrays: Arrays = getattr(load(name), part)
         shuffled = arrays.subset(len(arrays), seed=seed)
-        rows = torch.cat([(shuffled.y == k).nonzero().flatten()[:per_class] for k in range(10)])
-        found.append(Arrays(shuffled.x[rows].unsqueeze(1), shuffled.y[rows] + shift))
+        kept = [k for k in range(10) if wanted is None or k + shift in wanted]
+        rows = [(shuffled.y == k).nonzero().flatten()[:per_class] for k in kept]
+        found += [Arrays(shuffled.x[own].unsqueeze(1), shuffled.y[own] + shift) for own in rows]
     return Arrays(torch.cat([a.x for a in found]), torch.cat([a.y for a in found]))
 
 
-def turned(base: Arrays) -> Arrays:
-    """Each class as four by rotation, without those that look alike; standardised as a whole."""
+def turned(base: Arrays, wanted: Tensor) -> Arrays:
+    """Each class as four by rotation, of these the wanted ones; standardised as a whole."""
     arrays = rotated_classes(base)
-    lost = [4 * digit + j for digit, turns in TURNED_ALIKE.items() for j in range(4) if j not in turns]
-    kept = arrays[~torch.isin(arrays.y, torch.tensor(lost))]
+    kept = arrays[torch.isin(arrays.y, wanted)]
     return Arrays((kept.x.float() - 72) / 90, kept.y)
 
 
@@ -95,34 +98,15 @@ class Task:
 def draw(settings: Settings, run: Run) -> Task:
     """New base classes first, the same whatever the number of source classes; then source classes among the rest."""
     generator = torch.Generator().manual_seed(run.seed)
-    learned = base_classes("train", max(settings.images // 4, settings.per_class), run.seed)
     fresh = base_classes("test", settings.per_class, run.seed)
     whole = fresh[~torch.isin(fresh.y, torch.tensor(list(TURNED_ALIKE)))]
     new = split_classes(whole, 5, generator=generator)[0]
-    rest = learned[~torch.isin(learned.y, new.y)]
-    source = split_classes(turned(rest), settings.classes, generator=generator)[0]
-    share = settings.images // settings.classes
-    order = torch.randperm(len(source), generator=generator)
-    source = source[order]
-    source = source[torch.cat([(source.y == k).nonzero().flatten()[:share] for k in source.y.unique()])]
-    test = turned(fresh)
-    test = test[torch.isin(test.y, source.y)]
-    return Task(*(part.to(run.device) for part in (source, test, turned(new))))
-
-
-def network(settings: Settings, classes: int) -> nn.Module:
-    """Four convolutions with pooling between them, or a wide residual network."""
-    if settings.depth:
-        return WideResNet(settings.depth, 4, in_channels=1, num_classes=classes)
-    layers: list[nn.Module] = []
-    for before, after in ((1, 16), (16, 32), (32, 64), (64, 64)):
-        layers += [
-            nn.Conv2d(before, after, 3, padding=1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-        ]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, classes))
+    others = [k for k in fresh.y.unique().tolist() if k not in new.y]
+    known = torch.tensor([4 * k + j for k in others for j in TURNED_ALIKE.get(k, (0, 1, 2, 3))])
+    source = known[torch.randperm(len(known), generator=generator)[: settings.classes]]
+    learned = base_classes("train", settings.images // settings.classes, run.seed, wanted=source // 4)
+    parts = turned(learned, source), turned(fresh, source), turned(new, torch.arange(80))
+    return Task(*(part.to(run.device) for part in parts))
 
 
 def trial(settings: Settings, run: Run) -> Metrics:
@@ -130,7 +114,10 @@ def trial(settings: Settings, run: Run) -> Metrics:
     task = draw(settings, run)
     source: Tensor = task.train.y.unique()
     labels = torch.searchsorted(source, task.train.y)
-    model = network(settings, len(source)).to(run.device)
+    model: nn.Module = small_cnn(1, 28, len(source))
+    if settings.depth:
+        model = WideResNet(settings.depth, 4, in_channels=1, num_classes=len(source))
+    model = model.to(run.device)
 
     def spread(part: Arrays, images: int) -> float:
         shown = part.subset(min(images, len(part)), seed=run.seed)
@@ -218,4 +205,5 @@ STUDY = Study(
         Bars("Five-way five-shot accuracy on new classes", metric="five_shot"),
         Bars("CDNV of new classes", metric="cdnv_target"),
     ],
+    seeds=(6, 12),
 )  # fmt: skip
