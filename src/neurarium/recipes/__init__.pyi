@@ -18,8 +18,8 @@ from .gradient import refused as refused
 from .gradient_noise import GradientNoise as GradientNoise
 from .guidance import Guidance as Guidance
 from .highway_bp import HighwayBP as HighwayBP
-from .kan import KolmogorovArnold as KolmogorovArnold
 from .inducing_nc import InducingNC as InducingNC
+from .kan import KolmogorovArnold as KolmogorovArnold
 from .knobs import Choice as Choice
 from .knobs import Knob as Knob
 from .knobs import Real as Real
