@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 
-def long_tailed_counts(
-    classes: int, largest: int, imbalance: float, kind: Literal["exponential", "step"] = "exponential"
-) -> list[int]:
+def long_tailed_counts(classes: int, largest: int, imbalance: float, kind: str = "exponential") -> list[int]:
     """Examples per class, the first class the largest.
 
     Args:
@@ -37,7 +33,7 @@ def long_tailed_counts(
 def long_tailed_subset(
     labels: Int[Tensor, examples],
     imbalance: float,
-    kind: Literal["exponential", "step"] = "exponential",
+    kind: str = "exponential",
     *,
     largest: int | None = None,
     seed: int = 0,

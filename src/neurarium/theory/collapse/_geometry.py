@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -57,7 +56,7 @@ def collapse_geometry(
     feature_decay: float,
     depth: int = 1,
     width: int | None = None,
-    loss: Literal["mse", "cross-entropy"] = "mse",
+    loss: str = "mse",
     bias: bool = False,
 ) -> CollapseGeometry:
     """The geometry at the global minimum of the deep linear model with free features (Dang et al., 2023).

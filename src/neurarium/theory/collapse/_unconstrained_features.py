@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -48,7 +47,7 @@ class DeepLinearUFM(nn.Module):
         *,
         features: int | None = None,
         width: int | None = None,
-        loss: Literal["mse", "cross-entropy"] = "mse",
+        loss: str = "mse",
         bias: bool = False,
         scale: float = 1.0,
         generator: torch.Generator | None = None,
