@@ -8,6 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
+LOGARITHM = 0.8  # of the deviations; with 1 a switch went unseen where losses near 0 make their logarithms spread
+
+
 @dataclass
 class ContextDetector:
     """Each context's recent losses, and whether a new one still belongs to them.
@@ -15,8 +18,8 @@ class ContextDetector:
     A context is trusted once its confidence k, which grows as k <- k + growth (1 - k) with every batch, exceeds
     ``threshold``. A trusted context is over when a loss exceeds ``ratio`` times the mean of its last ``window`` losses
     (the rule of the released code, made for losses that hardly vary) or, where ``ratio`` is None, that mean by more
-    than ``deviations`` standard deviations, and so does its logarithm: the losses of batches have heavier tails than a
-    normal variable, on one scale or on the other.
+    than ``deviations`` standard deviations, and its logarithm by four fifths of that: the losses of batches have heavier
+    tails than a normal variable, on one scale or on the other.
 
     Args:
         growth: of the confidence; 0.005 trusts a context after 460 batches.
@@ -62,7 +65,7 @@ class ContextDetector:
         if min(recent) <= 0:
             return False
         logs = [math.log(value) for value in recent]
-        return math.log(loss) <= sum(logs) / len(logs) + self.deviations * _deviation(logs)
+        return math.log(loss) <= sum(logs) / len(logs) + LOGARITHM * self.deviations * _deviation(logs)
 
     def state(self) -> dict[str, list[list[float]] | list[float]]:
         """Plain lists, for a checkpoint."""
