@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-
 LOGARITHM = 0.8  # of the deviations; with 1 a switch went unseen where losses near 0 make their logarithms spread
 
 
@@ -18,7 +17,7 @@ class ContextDetector:
     A context is trusted once its confidence k, which grows as k <- k + growth (1 - k) with every batch, exceeds
     ``threshold``. A trusted context is over when a loss exceeds ``ratio`` times the mean of its last ``window`` losses
     (the rule of the released code, made for losses that hardly vary) or, where ``ratio`` is None, that mean by more
-    than ``deviations`` standard deviations, and its logarithm by four fifths of that: the losses of batches have heavier
+    than ``deviations`` standard deviations, and its logarithm by four fifths of that: losses of batches have heavier
     tails than a normal variable, on one scale or on the other.
 
     Args:
