@@ -74,7 +74,7 @@ def saver(in_checkout: bool, folder: Path | None) -> Keep | None:
     def keep(finding: Finding) -> None:
         save(finding, results)
         for path, text in documents(results.parent).items():
-            if path.read_text(encoding="utf-8") != text:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
                 write_whole(path, text)
 
     return keep
