@@ -56,7 +56,7 @@ def swap(
     include: Choice | None = None,
     exclude: Choice = (),
     inplace: bool = False,
-    cannot: Mapping[type[nn.Module], str] | None = None,
+    cannot: Mapping[type[nn.Module] | str, str] | None = None,
     looked_for: str = "",
 ) -> Conversion:
     """Put other layers in the place of a network's, wherever they are.
@@ -74,7 +74,8 @@ def swap(
         include: names, patterns or kinds of the modules to exchange; all by default (see `training.select_modules`).
         exclude: which of those to leave alone.
         inplace: change the model itself instead of a copy.
-        cannot: kinds that hold what ``kinds`` hold, but in a form that is not exchanged -> why. They are named.
+        cannot: kinds (or names of classes that torch does not have) that hold what ``kinds`` hold, but in a form that
+            is not exchanged -> why. They are named.
         looked_for: what to say was looked for, where nothing is found; the names of the kinds by default.
 
     Returns:
@@ -93,7 +94,7 @@ def swap(
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if done and name.startswith(done):
             continue
-        reason = next((why for kind, why in (cannot or {}).items() if isinstance(module, kind)), "")
+        reason = next((why for kind, why in (cannot or {}).items() if _is(module, kind)), "")
         if reason and (chosen is None or name in chosen):
             skipped[name] = reason
         for attribute, function in _functions(module):
@@ -120,6 +121,10 @@ def swap(
         raise ValueError(f"nothing to convert in {type(model).__name__}: looked for {wanted}{reasons}")
     _close_shortcuts(model, changed)
     return Conversion(model, changed, skipped)
+
+
+def _is(module: nn.Module, kind: type[nn.Module] | str) -> bool:
+    return type(module).__name__ == kind if isinstance(kind, str) else isinstance(module, kind)
 
 
 def _chosen(model: nn.Module, include: Choice | None, exclude: Choice) -> set[str] | None:

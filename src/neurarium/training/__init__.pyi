@@ -1,5 +1,7 @@
+from ._batches import arguments_of as arguments_of
 from ._batches import call as call
 from ._batches import count_rows as count_rows
+from ._batches import join_rows as join_rows
 from ._batches import prediction as prediction
 from ._batches import rows_of as rows_of
 from ._batches import unpack as unpack

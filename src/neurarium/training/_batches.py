@@ -7,7 +7,7 @@ models and loaders alike.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,11 +78,29 @@ def call(model: nn.Module, x: Any) -> Tensor:
     Raises:
         ValueError: the model's output holds no prediction (see `prediction`).
     """
+    arguments, named = arguments_of(model, x)
+    return prediction(model(*arguments, **named))
+
+
+def arguments_of(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and the keyword arguments that `call` gives to a model."""
     if isinstance(x, Mapping) and _takes(model, **x):
-        return prediction(model(**x))
+        return (), dict(x)
     if isinstance(x, tuple | list) and _takes(model, *x):
-        return prediction(model(*x))
-    return prediction(model(x))
+        return tuple(x), {}
+    return (x,), {}
+
+
+def join_rows(parts: Sequence[Any]) -> Tensor:
+    """The inputs of several batches as one tensor.
+
+    Raises:
+        TypeError: they are no tensors, so that no student can be made for them.
+    """
+    if not isinstance(parts[0], Tensor):
+        kind = type(parts[0]).__name__
+        raise TypeError(f"inputs must be tensors, for which a network can be made, not {kind}")
+    return torch.cat(list(parts))
 
 
 def prediction(output: Any) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.compression.distillation._student_training import Answers
-from neurarium.training import call, evaluation, unpack
+from neurarium.training import call, evaluation, join_rows, unpack
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,6 @@ def record(model: nn.Module, loader: Iterable[Any], head: str | None = None) -> 
     if not xs:
         raise ValueError("the loader gave no batches")
     return Recorded(
-        torch.cat(xs), torch.cat(ys), torch.cat([a[1] for a in answers]),
+        join_rows(xs), torch.cat(ys), torch.cat([a[1] for a in answers]),
         representation=torch.cat([a[0] for a in answers]),
     )  # fmt: skip

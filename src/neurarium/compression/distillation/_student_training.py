@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from neurarium.training import accuracy, call, evaluation, shuffled_rows, unpack
+from neurarium.training import accuracy, call, evaluation, join_rows, shuffled_rows, unpack
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def ask_teacher(teacher: nn.Module, loader: Iterable[Any]) -> Answers:
         found = [(x, y, call(teacher, x)) for x, y in map(unpack, loader)]
     if not found:
         raise ValueError("the loader gave no batches")
-    return Answers(*(torch.cat(parts) for parts in zip(*found)))
+    xs, ys, logits = zip(*found)
+    return Answers(join_rows(xs), torch.cat(ys), torch.cat(logits))
 
 
 def train_students(

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from neurarium.compression._compressor import Compressor
 from neurarium.compression.nested._sorted_net import SortedNet, select
 from neurarium.learning._rule import Loss
-from neurarium.training import JoinedBatches, copy_module, training, unpack
+from neurarium.training import JoinedBatches, copy_module, join_rows, training, unpack
 
 
 class SortedCompression(Compressor):
@@ -54,6 +54,7 @@ class SortedCompression(Compressor):
         example = next((x for x, _ in map(unpack, loader)), None)
         if example is None:
             raise ValueError("the loader gave no batches")
+        join_rows([example])  # tensors, or a sentence
         net = SortedNet(copy_module(model), example[:2], self.widths, per_step=self.per_step)
         optimizer = torch.optim.Adam(net.parameters(), self.learning_rate)
         with training(net):

@@ -47,7 +47,7 @@ class LearningWithoutForgetting(Strategy):
         self.register_buffer("seen", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("old", torch.zeros(0, dtype=torch.int64))
         self._batch: Any = None
-        self._hook = model.register_forward_pre_hook(self._keep)
+        self._hook = model.register_forward_pre_hook(self._keep, with_kwargs=True)
 
     def observe(self, x: Any, y: Tensor) -> None:
         """Note the classes of a batch."""
@@ -70,15 +70,15 @@ class LearningWithoutForgetting(Strategy):
         loss = nn.functional.kl_div(now.log_softmax(1), before.log_softmax(1), reduction="batchmean", log_target=True)
         return self.strength * self.temperature**2 * loss
 
-    def _keep(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def _keep(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         if module.training and torch.is_grad_enabled():
-            self._batch = arguments[0]
+            self._batch = arguments[0] if arguments else named
 
     def _copy(self) -> nn.Module:
         """A frozen copy of the model, without the hook."""
         self._hook.remove()
         teacher = copy_module(self.model).eval().requires_grad_(False)
-        self._hook = self.model.register_forward_pre_hook(self._keep)
+        self._hook = self.model.register_forward_pre_hook(self._keep, with_kwargs=True)
         return teacher
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:

@@ -16,7 +16,8 @@ from neurarium.layers.low_bit._bit_packing import pack_bits, unpack_bits
 from neurarium.training import copy_module
 
 KINDS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
-CANNOT = {
+CANNOT: dict[type[nn.Module] | str, str] = {
+    "Conv1D": "transformers' Conv1D is no torch layer; its weights stay as they are",
     nn.MultiheadAttention: "its packed projection (in_proj_weight) is not a layer; its weights stay as they are",
     nn.RNNBase: "the weights of recurrent layers stay as they are",
     nn.RNNCellBase: "the weights of recurrent cells stay as they are",

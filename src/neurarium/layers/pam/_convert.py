@@ -77,6 +77,8 @@ def _convert(module: nn.Module, level: str, modes: Mapping[str, Any]) -> nn.Modu
     """The layer's piecewise affine form, or why there is none, or None where there is nothing to do."""
     if type(module) in CONVERTED:
         return None
+    if type(module).__name__ == "Conv1D":
+        return "transformers' Conv1D is not known"
     new = _matrix_product(module, level, modes)
     if new is None and level == "matmul":
         return f"{type(module).__name__} is not known" if isinstance(module, MATRIX_PRODUCTS) else None

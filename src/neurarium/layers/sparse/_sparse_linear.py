@@ -15,7 +15,8 @@ from neurarium.layers.sparse._sparse_pattern import draw_positions
 from neurarium.layers.sparse._sparse_product import SparseProduct, csr_matrix
 
 STORAGES = ("auto", "csr", "mask")
-DENSE = {
+DENSE: dict[type[nn.Module] | str, str] = {
+    "Conv1D": "transformers' Conv1D is no torch layer and stays dense",
     nn.MultiheadAttention: "its packed projection (in_proj_weight) is not a layer and stays dense",
     nn.RNNBase: "the weights of recurrent layers stay dense",
     nn.RNNCellBase: "the weights of recurrent cells stay dense",

@@ -137,8 +137,10 @@ class ForwardForward(LearningRule):
             handle.remove()
         return output
 
-    def assign_credit(self, x: Tensor, y: Tensor) -> Tensor:
+    def assign_credit(self, x: Any, y: Tensor) -> Tensor:
         """Add the gradients of every block and of the readout; returns the readout's loss, detached."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"ForwardForward needs one tensor of inputs, not {type(x).__name__}")
         wrong = self.wrong_labels(y)
         rows = len(y)
         total = torch.zeros((), device=x.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -196,8 +196,10 @@ class NoProp(LearningRule):
             first, last = self.noise.alpha_bar(torch.tensor([0.0, 1.0]).to(u))[0]
         return self.loss(self.read_out(_noised(u, last, generator or self.generator)), y) + prior_gap(u, first).mean()
 
-    def assign_credit(self, x: Tensor, y: Tensor) -> Tensor:
+    def assign_credit(self, x: Any, y: Tensor) -> Tensor:
         """Add the gradients of the blocks whose turn it is, and of readout and embedding; returns the objective."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"NoProp needs one tensor of inputs, not {type(x).__name__}")
         self._check(y)
         steps: list[int | None] = [None]
         if self.variant == "discrete":

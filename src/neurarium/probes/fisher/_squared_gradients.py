@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, vjp, vmap
 
-from neurarium.training import call, prediction, walk_graph
+from neurarium.training import call, count_rows, prediction, rows_of, walk_graph
 
 BUDGET = 2**25
 """Numbers (128 MiB in float32) that one chunk of per-example gradients may take."""
@@ -35,18 +35,18 @@ class Traced:
 
     Args:
         model: in evaluation mode, so that no example depends on another.
-        x: inputs, one example per row of the first dimension.
+        x: inputs, one example per row of the first dimension (of each entry of a dictionary).
         parameters: which gradients are wanted, by name.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, parameters: dict[str, nn.Parameter]) -> None:
-        self.model, self.x = model, x
+    def __init__(self, model: nn.Module, x: Any, parameters: dict[str, nn.Parameter]) -> None:
+        self.model, self.x, self.count = model, x, count_rows(x)
         self._calls: dict[str, list[Call | None]] = {}
         output = self._run()
         if not isinstance(output, Tensor):
             raise TypeError(f"the model must return one tensor, not {type(output).__name__}")
-        if len(output) != len(x):
-            raise ValueError(f"the model must return one row per example: {len(x)} went in, {len(output)} came out")
+        if len(output) != self.count:
+            raise ValueError(f"the model must return one row per example: {self.count} went in, {len(output)} came out")
         self.output, self.parameters = output, parameters
         uses = count_uses(output)
         self.linear = self._linear_layers(uses)
@@ -80,7 +80,7 @@ class Traced:
             layer = self.model.get_submodule(name)
             alone = all(uses.get(p, 0) == 1 for p in layer.parameters() if p.requires_grad)
             call = calls[0] if len(calls) == 1 else None
-            if alone and call is not None and call.rows.dim() == 2 and len(call.rows) == len(self.x):
+            if alone and call is not None and call.rows.dim() == 2 and len(call.rows) == self.count:
                 found[name] = call
         return found
 
@@ -104,7 +104,7 @@ class Traced:
                     sums[bias] = squared.sum(0)
         if self.rest:
             try:
-                sums.update(self._mapped(vectors))
+                sums.update(self._mapped(vectors) if isinstance(self.x, Tensor) else self._looped(vectors))
             except RuntimeError:  # vmap cannot trace the model (recurrent kernels, control flow on values)
                 sums.update(self._looped(vectors))
         return sums
@@ -122,7 +122,7 @@ class Traced:
             return {name: gradient.square().sum(0) for name, gradient in vmap(back)(pulled)[0].items()}
 
         size = sum(p.numel() for p in rest.values()) * len(vectors)
-        chunk = max(1, min(len(self.x), BUDGET // size))
+        chunk = max(1, min(self.count, BUDGET // size))
         sums = {name: torch.zeros_like(p) for name, p in rest.items()}
         for x, v in zip(self.x.split(chunk), vectors.transpose(0, 1).split(chunk)):
             for name, squares in vmap(one)(x, v).items():
@@ -132,9 +132,9 @@ class Traced:
     def _looped(self, vectors: Tensor) -> dict[str, Tensor]:
         """The same, one example and vector at a time: slow, and right for any model."""
         sums = {name: torch.zeros_like(p) for name, p in self.rest.items()}
-        for n, example in enumerate(self.x.split(1)):
+        for n in range(self.count):
             with torch.enable_grad():
-                output = call(self.model, example)
+                output = call(self.model, rows_of(self.x, slice(n, n + 1)))
             for vector in vectors[:, n : n + 1]:
                 gradients = torch.autograd.grad(
                     output, list(self.rest.values()), vector, retain_graph=True, allow_unused=True
@@ -148,7 +148,7 @@ class Traced:
         """How many vectors fit into the budget at once."""
         rest = sum(p.numel() for p in self.rest.values())
         width = sum(call.width for call in self.linear.values())
-        return max(1, BUDGET // max(rest, len(self.x) * width, self.output.numel()))
+        return max(1, BUDGET // max(rest, self.count * width, self.output.numel()))
 
 
 def count_uses(output: Tensor) -> dict[Tensor, int]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from neurarium.training import evaluation, prediction, unpack
+from neurarium.training import arguments_of, evaluation, prediction, unpack
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """``score(output, target) -> mean over the batch``."""
@@ -210,12 +210,13 @@ class _Points:
 
     def _forward(self, k: int, parameters: dict[str, Tensor], inputs: Any) -> Tensor:
         x = inputs if self.head is None else _combine(self.rows[k], inputs, torch.empty_like(inputs[0]))
-        return prediction(functional_call(self.tail, parameters, (x,)))
+        return prediction(functional_call(self.tail, parameters, *arguments_of(self.tail, x)))
 
     def _together(self, group: Sequence[tuple[Any, Tensor]], inputs: Sequence[Any]) -> list[Tensor] | None:
         """All points of each batch in one call, where that is small enough and can be batched at all."""
         sizes = [x.numel() if isinstance(x, Tensor) else SMALL_INPUT for x, _ in group]
-        if not self.batched or max(sizes) * len(self.rows) > SMALL_INPUT:
+        tensors = all(isinstance(x, Tensor) for x, _ in group)
+        if not self.batched or not tensors or max(sizes) * len(self.rows) > SMALL_INPUT:
             return None
         if not self.stack:
             self.stack = {name: self._spread([p[name] for p in self.basis]) for name in self.tail_names}

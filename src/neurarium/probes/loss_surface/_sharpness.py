@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.probes._result import ProbeResult
-from neurarium.training import evaluation, undisturbed
+from neurarium.training import call, evaluation, undisturbed
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def sharpness(
     most: int = 200,
     generator: torch.Generator | None = None,
 ) -> Sharpness:
-    """Largest eigenvalues of the Hessian of ``loss(model(x), y)`` in the model's trainable parameters.
+    """Largest eigenvalues of the Hessian of ``loss(call(model, x), y)`` in the model's trainable parameters.
 
     Lanczos with full reorthogonalisation, until the k largest Ritz values change by less than the tolerance.
 
@@ -87,7 +87,7 @@ def sharpness(
     if not 1 <= k <= size:
         raise ValueError(f"k must be between 1 and the number of parameters, {size}, not {k}")
     with undisturbed(model), evaluation(model), torch.enable_grad():
-        gradients = torch.autograd.grad(loss(model(x), y), parameters, create_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss(call(model, x), y), parameters, create_graph=True, allow_unused=True)
         flat = torch.cat(
             [(g if g is not None else torch.zeros_like(p)).flatten() for g, p in zip(gradients, parameters)]
         )

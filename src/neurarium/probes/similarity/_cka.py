@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neurarium.objectives.representation._similarity import unbiased_hsic, zero_diagonal
 from neurarium.objectives.representation._taps import Taps
 from neurarium.probes._result import ProbeResult
-from neurarium.training import call, evaluation, unpack
+from neurarium.training import call, count_rows, evaluation, unpack
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def cka_matrix(
     names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     with evaluation(model_a, model_b), Taps(model_a, layers_a) as taps_a, Taps(model_b, layers_b) as taps_b:
         for x, _ in map(unpack, loader):
-            if len(x) < 4:
+            if count_rows(x) < 4:
                 continue
             call(model_a, x), call(model_b, x)
             names = (tuple(taps_a.outputs), tuple(taps_b.outputs))
