@@ -74,7 +74,7 @@ class KnowledgeConcentration:
         if top_k < 1 or not 0 <= hard_weight <= 1 or (negatives is not None and negatives < 1):
             given = f"{top_k}, {negatives} and {hard_weight}"
             raise ValueError(f"top_k and negatives must be at least 1 and hard_weight in [0, 1], not {given}")
-        self.teachers = [teachers[name] for name in label_tree.names]
+        self.teachers = [teachers[name].requires_grad_(False) for name in label_tree.names]
         self.tree, self.top_k, self.hard_weight, self.negatives = label_tree, top_k, hard_weight, negatives
 
     @torch.no_grad()

@@ -154,7 +154,7 @@ class TableStandardizer:
         self.rows = total
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[rows, columns], in the rows' precision, at least single.
+        """[rows, columns], in single precision.
 
         Raises:
             ValueError: no row has been observed, or another number of columns.
@@ -165,8 +165,7 @@ class TableStandardizer:
         if rows.shape[1] != len(self.mean):
             raise ValueError(f"rows must have {len(self.mean)} columns as before, not {rows.shape[1]}")
         mean, deviation = (t.to(rows.device) for t in (self.mean, (self.scatter / self.rows).sqrt()))
-        scaled = (rows - mean) / torch.where(deviation > 0, deviation, torch.inf)
-        return scaled.to(torch.promote_types(x.dtype, torch.float32))
+        return ((rows - mean) / torch.where(deviation > 0, deviation, torch.inf)).float()
 
     def state_dict(self) -> dict[str, Tensor]:
         """What was observed."""
