@@ -142,7 +142,12 @@ def test_a_language_model_is_pruned_converted_and_what_is_left_is_named():
     torch.manual_seed(0)
     llama = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+            vocab_size=40,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            hidden_act="gelu",
         )
     )
     words = batches(1)[0]["input_ids"]
