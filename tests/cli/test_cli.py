@@ -128,7 +128,7 @@ def test_compress_a_users_trained_model_and_load_it_in_plain_torch(cli, tmp_path
     assert loaded(torch.randn(5, 1, 8, 8)).shape == (5, 10)
     torch.save({"weight": torch.ones(1)}, tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no weights")
-    for name, said in (("other.pt", "no state_dict"), ("text.pt", "no state_dict"), ("none.pt", "no file")):
+    for name, said in (("other.pt", "no state_dict"), ("text.pt", "or is damaged"), ("none.pt", "no file")):
         code, _, err = cli(*words, tmp_path / name, "--out", tmp_path / "b.pt2")
         assert code == 2
         assert said in err
