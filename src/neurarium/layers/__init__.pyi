@@ -32,6 +32,7 @@ from .kan._kan_linear import KANLinear as KANLinear
 from .kan._selectable import SelectableKAN as SelectableKAN
 from .kan._selectable import SelectableKANConv2d as SelectableKANConv2d
 from .kan._selectable import SelectableKANLinear as SelectableKANLinear
+from .kan._monotonic_kan import MonotonicKANLinear as MonotonicKANLinear
 from .kan._smooth_bases import ChebyshevBasis as ChebyshevBasis
 from .kan._smooth_bases import FourierBasis as FourierBasis
 from .kan._smooth_bases import RadialBasis as RadialBasis
@@ -56,6 +57,9 @@ from .low_bit._few_bit import FewBitSoftplus as FewBitSoftplus
 from .low_bit._few_bit import FewBitTanh as FewBitTanh
 from .low_bit._few_bit import few_bit_activation as few_bit_activation
 from .low_bit._quantized_input import QuantizedInputActivation as QuantizedInputActivation
+from .monotonic._input_units import InputUnits as InputUnits
+from .monotonic._monotonic_activation import MonotonicActivation as MonotonicActivation
+from .monotonic._monotonic_linear import MonotonicLinear as MonotonicLinear
 from .pam._channels import PAMBatchNorm as PAMBatchNorm
 from .pam._channels import PAMGlobalAvgPool2d as PAMGlobalAvgPool2d
 from .pam._convert import to_piecewise_affine as to_piecewise_affine

@@ -35,6 +35,10 @@ from .kan._symbolic import SymbolicKANLinear as SymbolicKANLinear
 from .kan._symbolic import snap as snap
 from .kan._symbolic import suggest as suggest
 from .kan._train_kan import train_kan as train_kan
+from .monotonic._monotonic_estimators import MonotonicClassifier as MonotonicClassifier
+from .monotonic._monotonic_estimators import MonotonicRegressor as MonotonicRegressor
+from .monotonic._monotonic_net import MonotonicNet as MonotonicNet
+from .monotonic._monotonic_net import constrain as constrain
 from .sequence._arma_rnn import ARMARNN as ARMARNN
 from .sequence._causal_transformer import CausalTransformer as CausalTransformer
 from .sequence._memory_network import MemoryNetwork as MemoryNetwork

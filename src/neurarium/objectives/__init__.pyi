@@ -3,6 +3,7 @@ from .collapse._head_input import FeatureLoss as FeatureLoss
 from .collapse._head_input import HeadInput as HeadInput
 from .collapse._regularizer import NeuralCollapseRegularizer as NeuralCollapseRegularizer
 from .constraint._echo_state import echo_state_bound as echo_state_bound
+from .constraint._monotonicity import MonotonicityPenalty as MonotonicityPenalty
 from .constraint._quadratic import QuadraticPenalty as QuadraticPenalty
 from .distillation._distillation import distillation_loss as distillation_loss
 from .distillation._logits import logit_mse as logit_mse

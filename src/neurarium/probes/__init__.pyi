@@ -36,6 +36,10 @@ from .loss_surface._sharpness import Sharpness as Sharpness
 from .loss_surface._sharpness import sharpness as sharpness
 from .loss_surface._trajectory import Trajectory as Trajectory
 from .loss_surface._trajectory import TrajectoryRecorder as TrajectoryRecorder
+from .monotonicity._certify import MonotonicityProof as MonotonicityProof
+from .monotonicity._certify import certify as certify
+from .monotonicity._violations import MonotonicityViolations as MonotonicityViolations
+from .monotonicity._violations import monotonicity_violations as monotonicity_violations
 from .neighbours._retrieval import KnnAccuracyCurve as KnnAccuracyCurve
 from .neighbours._retrieval import MemoryScaling as MemoryScaling
 from .neighbours._retrieval import knn_accuracy_curve as knn_accuracy_curve

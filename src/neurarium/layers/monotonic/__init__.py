@@ -1,0 +1,1 @@
+"""Layers whose outputs never fall when chosen inputs rise."""

@@ -1,0 +1,1 @@
+"""Networks that are monotonic by construction, and estimators of them."""

@@ -1,0 +1,1 @@
+"""Whether a network is monotonic: proved from its parts, or measured."""
