@@ -16,6 +16,7 @@ from neurarium.data._arrays import Arrays, Split
 from neurarium.data._errors import DataError
 from neurarium.data._splitting import FRACTIONS, split_arrays
 from neurarium.data.known._cache import members, obtain, prepared
+from neurarium.data.known._plain_tables import TABLES, plain_table
 from neurarium.data.known._sets import DataSet
 
 DIGITS = tuple("0123456789")
@@ -64,6 +65,8 @@ def load_known(entry: DataSet, fractions: Sequence[float] | None, seed: int) -> 
     """
     if entry.sources[0].origin == "scikit-learn":
         return from_scikit_learn(entry.name, FRACTIONS if fractions is None else fractions, seed)
+    if entry.name in TABLES:
+        return plain_table(entry, FRACTIONS if fractions is None else fractions, seed)
     if fractions is not None:
         raise DataError(f"{entry.name} has a published split; leave split out (Arrays.subset draws fewer examples)")
     loaders: dict[str, Callable[[DataSet], Split]] = {
