@@ -24,7 +24,7 @@ from neurarium.testing import (
     has_forward,
     public,
 )  # fmt: skip
-from neurarium.testing.objectives import takes
+from neurarium.testing.objectives import check_model_penalty, takes
 
 LAYERS = [layer for layer in public("layers", nn.Module).values() if has_forward(layer)]
 
@@ -43,6 +43,8 @@ def test_objective(objective):
     match takes(objective):
         case "parameters":
             check_penalty(objective)
+        case "model":
+            check_model_penalty(objective)
         case "features" | "logits":
             check_classification_loss(objective)
         case "x" | "args":

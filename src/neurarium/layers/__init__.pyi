@@ -29,10 +29,10 @@ from .kan._grid_schedule import GridSchedule as GridSchedule
 from .kan._grid_schedule import update_grids as update_grids
 from .kan._kan_conv import KANConv2d as KANConv2d
 from .kan._kan_linear import KANLinear as KANLinear
+from .kan._monotonic_kan import MonotonicKANLinear as MonotonicKANLinear
 from .kan._selectable import SelectableKAN as SelectableKAN
 from .kan._selectable import SelectableKANConv2d as SelectableKANConv2d
 from .kan._selectable import SelectableKANLinear as SelectableKANLinear
-from .kan._monotonic_kan import MonotonicKANLinear as MonotonicKANLinear
 from .kan._smooth_bases import ChebyshevBasis as ChebyshevBasis
 from .kan._smooth_bases import FourierBasis as FourierBasis
 from .kan._smooth_bases import RadialBasis as RadialBasis

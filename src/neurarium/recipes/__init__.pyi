@@ -26,6 +26,7 @@ from .knobs import Real as Real
 from .knobs import Whole as Whole
 from .lottery_ticket import LotteryTicket as LotteryTicket
 from .mono_forward import MonoForward as MonoForward
+from .monotonic import Monotonic as Monotonic
 from .n2n import N2N as N2N
 from .nearest_mean import NearestMean as NearestMean
 from .noprop import NoProp as NoProp

@@ -116,3 +116,22 @@ def check_classification_loss(loss_class: type[nn.Module]) -> None:
 def takes(loss_class: type[nn.Module]) -> str:
     """Name of the first argument of ``forward``: parameters, features, logits ..."""
     return list(inspect.signature(loss_class.forward).parameters)[1]
+
+
+def check_model_penalty(penalty_class: type[nn.Module]) -> None:
+    """Hold a penalty on a model's behaviour to the contract: ``penalty(model, x) -> scalar`` that trains the model.
+
+    Raises:
+        ContractError: one sentence that says what is wanted.
+    """
+    model = seeded(0, lambda: nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)))
+    x = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
+    penalty = penalty_class(monotonicity=(1, -1, 1))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    value = penalty(model, x)
+    require(value.dim() == 0 and float(value.detach()) >= 0, penalty_class, "must be a scalar that is not negative")
+    value.backward()
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    require(any(bool(g.abs().sum() > 0) for g in found), penalty_class, "must give the model's parameters a gradient")
+    kept = all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    require(kept and not x.requires_grad, penalty_class, "must leave the model and the inputs as they were")

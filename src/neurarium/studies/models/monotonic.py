@@ -9,9 +9,9 @@ Small: (a) x³, a staircase and a logarithm on 500 points, 32-32 rectifier units
 blood pressure and cholesterol), 6,172 COMPAS records (rising with four counts of earlier offences), split 70/10/20 by
 the seed, 24-24 ELU units, AdamW at .02 times .95 an epoch, the epoch chosen on validation. ``mono-two`` has no bounded
 units, ``convex`` only convex ones, ``tanh`` the older construction (held weights, one bounded activation); ``free`` is
-the same network unconstrained, ``penalty`` is it with a cost on wrong slopes (strength 1, of .1, 1 and 10 the one with
-the best validation scores on seed 100). Violations are counted on the test rows. That held networks have none is no
-claim: it is proved.
+the same network unconstrained, ``penalty`` is it with a cost on wrong slopes of strength 1, in no claim. Violations are
+counted on the test rows. That held networks have none is no claim either: it is proved. All settings were fixed before
+any run but one on seed 100.
 
 Paper: the second architecture with the sizes, rates, dropout and epochs of the authors' search. Departures: the epoch
 is chosen on validation, where the authors stop early on the test rows; their loan and blog tables are left out, since
@@ -195,7 +195,7 @@ STUDY = Study(
     },
     claims=[
         Claim(
-            "With the convex activation alone a network cannot follow a cube, stairs and a logarithm; with three it can",
+            "A convex activation alone cannot follow a cube, stairs and a logarithm; three activations can",
             "Fig. 1, section 3",
             difference("log_error", "convex", "mono") > 0.3,
         ),
@@ -232,5 +232,5 @@ STUDY = Study(
         Bars("Error on the three functions (log10 of the share of their deviation)", metric="log_error"),
         Bars("Accuracy on COMPAS", metric="accuracy_records"),
     ],
-    seeds=(5, 6),
+    seeds=(4, 6),
 )  # fmt: skip
