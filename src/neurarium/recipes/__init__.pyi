@@ -48,6 +48,7 @@ from .references.neighbours import Neighbours as Neighbours
 from .references.trees import Trees as Trees
 from .rezero import ReZero as ReZero
 from .shallow import Shallow as Shallow
+from .sla import SLA as SLA
 from .sorted_network import SortedNetwork as SortedNetwork
 from .sparse_evolution import SparseEvolutionary as SparseEvolutionary
 from .streams import STREAM_RECIPES as STREAM_RECIPES
