@@ -199,7 +199,7 @@ def tie(model: nn.Module) -> None:
     """A further layer that shares the weight of the middle one."""
     model[2].weight = model[2].weight  # type: ignore[index]
     twin = nn.Linear(16, 16)
-    twin.weight = model[2].weight
+    twin.weight = model[2].weight  # type: ignore[index]
     model.insert(3, twin)  # type: ignore[operator]
 
 
@@ -322,7 +322,7 @@ def strategy_frozen(component: Any) -> None:
     """With a frozen first layer it works on the rest and leaves the frozen weights alone."""
     world = World()
     model = world.classifier()
-    model.layers[0].requires_grad_(False)
+    model.layers[0].requires_grad_(False)  # type: ignore[index]
     before = model.layers[0].weight.clone()  # type: ignore[index, union-attr]
     two_tasks(component, world, model)
     require(torch.equal(before, model.layers[0].weight), component, "must leave frozen weights alone")  # type: ignore[index, union-attr]
