@@ -148,7 +148,7 @@ STUDY = Study(
         "ce+nc": Settings(compactness=0.01, separation=0.1),
     },
     scales={
-        "smoke": {"largest": 20, "imbalance": 10.0, "test": 100, "epochs": 2},
+        "smoke": {"data": "mnist-small", "largest": 20, "imbalance": 10.0, "test": 100, "epochs": 2},
         "paper": {
             "data": "cifar10", "largest": 5000, "test": 10_000, "epochs": 200, "batch_size": 128,
             "learning_rate": 0.1, "depth": 28,

@@ -113,7 +113,7 @@ STUDY = Study(
         "sla+sd": Settings(mode="sla+sd"),
     },
     scales={
-        "smoke": {"images": 128, "test": 100, "steps": 4},
+        "smoke": {"data": "mnist-small", "images": 128, "test": 100, "steps": 4},
         "paper": {
             "data": "cifar10", "images": 50_000, "test": 10_000, "steps": 80_000, "batch_size": 128, "depth": 28
         },

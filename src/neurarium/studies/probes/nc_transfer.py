@@ -65,12 +65,13 @@ class Settings:
     per_class: int = 200
     episodes: int = 200
     depth: int = 0
+    sets: tuple[str, str] = ("mnist", "fashion-mnist")
 
 
-def base_classes(part: str, per_class: int, seed: int, wanted: Tensor | None = None) -> Arrays:
+def base_classes(sets: tuple[str, str], part: str, per_class: int, seed: int, wanted: Tensor | None = None) -> Arrays:
     """Digits as classes 0 to 9 and clothes as 10 to 19 (or those wanted), at most so many images of each."""
     found = []
-    for shift, name in ((0, "mnist"), (10, "fashion-mnist")):
+    for shift, name in zip((0, 10), sets):
         arrays: Arrays = getattr(load(name), part)
         shuffled = arrays.subset(len(arrays), seed=seed)
         kept = [k for k in range(10) if wanted is None or k + shift in wanted]
@@ -98,13 +99,13 @@ class Task:
 def draw(settings: Settings, run: Run) -> Task:
     """New base classes first, the same whatever the number of source classes; then source classes among the rest."""
     generator = torch.Generator().manual_seed(run.seed)
-    fresh = base_classes("test", settings.per_class, run.seed)
+    fresh = base_classes(settings.sets, "test", settings.per_class, run.seed)
     whole = fresh[~torch.isin(fresh.y, torch.tensor(list(TURNED_ALIKE)))]
     new = split_classes(whole, 5, generator=generator)[0]
     others = [k for k in fresh.y.unique().tolist() if k not in new.y]
     known = torch.tensor([4 * k + j for k in others for j in TURNED_ALIKE.get(k, (0, 1, 2, 3))])
     source = known[torch.randperm(len(known), generator=generator)[: settings.classes]]
-    learned = base_classes("train", settings.images // settings.classes, run.seed, wanted=source // 4)
+    learned = base_classes(settings.sets, "train", settings.images // settings.classes, run.seed, wanted=source // 4)
     parts = turned(learned, source), turned(fresh, source), turned(new, torch.arange(80))
     return Task(*(part.to(run.device) for part in parts))
 
@@ -166,7 +167,10 @@ STUDY = Study(
     trial=trial,
     arms=ARMS,
     scales={
-        "smoke": {"images": 480, "steps": 4, "per_class": 25, "episodes": 10, "classes": 4},
+        "smoke": {
+            "sets": ("mnist-small", "mnist-small"), "images": 480, "steps": 4, "per_class": 25, "episodes": 10,
+            "classes": 4,
+        },
         "paper": {"images": 60_000, "steps": 5000, "per_class": 1000, "episodes": 600, "depth": 28},
     },
     claims=[
