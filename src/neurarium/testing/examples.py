@@ -64,6 +64,9 @@ MODULES: dict[str, Callable[[World], tuple[nn.Module, tuple[Any, ...]]]] = {
     "MemoryNetwork": lambda w: (
         models.MemoryNetwork(9, 6, 2, 3), (w.whole([[1, 2], [3, 4], [5, 6]], [[1, 2], [2, 4], [5, 6]]),),
     ),
+    "KAN": lambda w: (models.KAN([8, 3, 2]), (w.x(5, 8),)),
+    "MonotonicNet": lambda w: (models.MonotonicNet([1, -1, 0, 0, 0, 0, 0, 1], (16,)), (w.x(5, 8),)),
+    "MomentumEncoder": lambda w: (objectives.MomentumEncoder(nn.Linear(8, 4)), (w.x(5, 8),)),
     "OneNeuronNet": lambda w: (models.OneNeuronNet(3, 0.5), (w.x(5, 1),)),
     "RBM": lambda w: (models.RBM(8, 4), (w.positive(5, 8),)),
     "WideResNet": lambda w: (models.WideResNet(10, 1), (w.x(2, 3, 8, 8),)),
@@ -157,6 +160,8 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "Taps": lambda w: tapped(w),
     "QuadraticPenalty": lambda w: quadratic(w),
     "distillation_loss": lambda w: objectives.distillation_loss(w.x(12, 3), w.x(12, 3, seed=1), w.y()),
+    "info_nce": lambda w: objectives.info_nce(w.x(9, 4), w.x(9, 4, seed=1)),
+    "lift_to_views": lambda w: objectives.lift_to_views(w.positive(3), 4),
     "linear_cka": lambda w: objectives.linear_cka(w.x(9, 4), w.x(9, 3, seed=1)),
     "logit_mse": lambda w: objectives.logit_mse(w.x(5, 3), w.x(5, 3, seed=1)),
     "prediction_entropy": lambda w: objectives.prediction_entropy(w.x(5, 3)),
@@ -262,6 +267,12 @@ EXAMPLES: dict[str, Callable[[World], Any]] = {
     "peakiness": lambda w: probes.peakiness(w.logp(6, 2, 4), w.whole(6, 5)),
     "perturbation_curve": lambda w: perturbed(w),
     "prototype_tree": lambda w: probes.prototype_tree({"a": w.x(2, 3), "b": w.x(3, 3, seed=1)}),
+    "certify": lambda w: float(
+        probes.certify(w.new(lambda: models.MonotonicNet([1, 0, -1], (16,))), [1, 0, -1]).proven
+    ),
+    "monotonicity_violations": lambda w: probes.monotonicity_violations(
+        w.mlp(8, 4, 1), w.examples(), [1, -1, 0, 0, 0, 0, 0, 1]
+    ),
     "sharpness": lambda w: probes.sharpness(w.mlp(8, 4, 3), loose, w.examples(), w.y(), generator=seed()),
     # theory
     "crosstalk": lambda w: theory.crosstalk(4, w.positive(3), 0.8, 10, "supervised", "all"),

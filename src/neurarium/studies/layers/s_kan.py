@@ -135,7 +135,7 @@ STUDY = Study(
     trial=trial,
     arms={kind: Settings(kind) for kind in (*BASES, "s-kan", "random-choice", "mlp")},
     scales={
-        "smoke": {"points": 50, "steps": 4},
+        "smoke": {"points": 50, "steps": 20},
         "paper": {"points": 10_000, "steps": 4000},
     },
     claims=[
