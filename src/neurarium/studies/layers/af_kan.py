@@ -29,8 +29,6 @@ from neurarium.layers import ActivationKANLinear, KANLinear
 from neurarium.learning import Backprop
 from neurarium.training import evaluate, fit
 
-SETS = ("fashion-mnist", "mnist")
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -43,6 +41,8 @@ class Settings:
     images: int = 5000
     tested: int = 2000
     epochs: int = 5
+    clothes: str = "fashion-mnist"
+    digits: str = "mnist"
 
 
 def layer(settings: Settings, inputs: int, outputs: int) -> nn.Module:
@@ -91,9 +91,8 @@ def centred(x: Tensor) -> Tensor:
 def trial(settings: Settings, run: Run) -> Metrics:
     """Clothes and digits."""
     metrics: dict[str, float] = {}
-    for name in SETS:
+    for short, name in (("fashion", settings.clothes), ("mnist", settings.digits)):
         data = load(name).map_inputs(centred).flat().to(run.device)
-        short = "fashion" if name == "fashion-mnist" else name
         found = learn(settings, data, run, short)
         metrics |= {f"{short}_accuracy": found.pop("accuracy")} | found
     return metrics
@@ -116,7 +115,7 @@ STUDY = Study(
         "mlp-tuned": Settings("mlp", tuned=True),
     },
     scales={
-        "smoke": {"images": 128, "tested": 64, "epochs": 1},
+        "smoke": {"images": 128, "tested": 64, "epochs": 1, "clothes": "mnist-small", "digits": "mnist-small"},
         "paper": {"images": 60_000, "tested": 10_000, "epochs": 25},
     },
     claims=[
