@@ -164,8 +164,8 @@ def trial(settings: Settings, run: Run) -> Metrics:
 
     found, shuffled, easy = mine(), mine(shuffle=True), mine(mutual=False)
     score = float(found.scores.mean()) if len(found.units) else float("nan")
-    for place, row in enumerate(found.scores.tolist()):
-        run.record(place=place, score=sum(row) / len(row), null=float(found.null.mean()))
+    for place, mean in enumerate(found.scores.mean(1).tolist() or [float("nan")]):
+        run.record(place=place, score=mean)
     metrics = {
         "rosetta_count": len(found.units),
         "concepts": found.concepts,
