@@ -10,7 +10,7 @@ from pathlib import Path
 from neurarium.recipes.recipe import Recipe
 
 FOLDER = Path(__file__).parent
-_GROUND = ("catalogue", "gradient", "knobs", "problem", "recipe", "streams")
+_REFERENCES = ("backprop", "linear", "trees", "neighbours")
 
 
 def catalogue() -> dict[str, Recipe]:
@@ -68,7 +68,9 @@ def recipe_in(module: object) -> Recipe:
 
 @cache
 def _files() -> dict[str, Path]:
-    """Slug -> file: references first."""
-    ideas = [path for path in FOLDER.glob("*.py") if path.stem not in _GROUND and not path.stem.startswith("_")]
-    references = [FOLDER / "references" / f"{name}.py" for name in ("backprop", "linear", "trees", "neighbours")]
-    return {path.stem.replace("_", "-"): path for path in [*references, *sorted(ideas)]}
+    """Slug -> file: references first, then the ideas of every role in alphabetical order."""
+    references = [FOLDER / "references" / f"{name}.py" for name in _REFERENCES]
+    ideas = [
+        path for path in FOLDER.glob("*/*.py") if path.parent.name != "references" and not path.stem.startswith("_")
+    ]
+    return {path.stem.replace("_", "-"): path for path in [*references, *sorted(ideas, key=lambda path: path.stem)]}

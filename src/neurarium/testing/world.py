@@ -157,3 +157,10 @@ def close(first: Any, second: Any, rtol: float = 1e-3, atol: float = 1e-5) -> bo
         if x.shape != y.shape or not torch.allclose(x, y, rtol, atol, equal_nan=True):
             return False
     return True
+
+
+ModuleExample = Callable[[World], tuple[nn.Module, tuple[Any, ...]]]
+"""Makes a module and its inputs."""
+
+Example = Callable[[World], Any]
+"""One use of a component."""

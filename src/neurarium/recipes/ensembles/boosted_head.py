@@ -8,7 +8,7 @@ import torch
 
 from neurarium.learning import GradientBoostedHead, boost_head
 from neurarium.recipes._compressing import trained
-from neurarium.recipes.boosting import best_stage
+from neurarium.recipes.ensembles.boosting import best_stage
 from neurarium.recipes.gradient import refused
 from neurarium.recipes.knobs import Knobs, Real, Whole
 from neurarium.recipes.problem import Problem

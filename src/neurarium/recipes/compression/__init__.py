@@ -1,0 +1,1 @@
+"""Smaller networks: pruning, distillation, sorted and sparse ones."""

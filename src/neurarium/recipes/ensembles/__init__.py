@@ -1,0 +1,1 @@
+"""Several networks, one after the other."""

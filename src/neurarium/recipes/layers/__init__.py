@@ -1,0 +1,1 @@
+"""Layers swapped in, and whole networks of them."""

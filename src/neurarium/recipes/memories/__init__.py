@@ -1,0 +1,1 @@
+"""Memories and class means on frozen features."""

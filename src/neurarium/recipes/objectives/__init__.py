@@ -1,0 +1,1 @@
+"""Other losses and regularizers."""

@@ -1,0 +1,1 @@
+"""Learning rules in the place of backpropagation."""

@@ -1,0 +1,1 @@
+"""What bends a run: orders of data, noise, nowcasts."""
