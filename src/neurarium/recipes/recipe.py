@@ -1,8 +1,9 @@
 """What a recipe is: how one idea is applied to a person's own supervised problem, and the knobs that it has.
 
 To add one, write ``recipes/<role>/<slug>.py`` with one class and give it a line in ``__init__.pyi``; nothing else has
-to know of it. An idea that ends in gradients is a `GradientRecipe`: it says what differs from plain training, as data, and
-one loop that all share does the rest (the same batches and initial weights, early stopping on validation, the budget)::
+to know of it. An idea that ends in gradients is a `GradientRecipe`: it says what differs from plain training, as data,
+and one loop that all share does the rest (the same batches and initial weights, early stopping on validation, the
+budget)::
 
     @final
     class DFA(GradientRecipe):
