@@ -18,6 +18,8 @@ from .images._letters import printed_letters as printed_letters
 from .known._cache import catalogue as catalogue
 from .known._cache import describe as describe
 from .known._cache import fetch as fetch
+from .sequences._lempel_ziv import lempel_ziv as lempel_ziv
+from .sequences._lempel_ziv import relative_lempel_ziv as relative_lempel_ziv
 from .series._time_series import SeriesSplit as SeriesSplit
 from .series._time_series import load_time_series as load_time_series
 from .sounds._recordings import AudioSplit as AudioSplit

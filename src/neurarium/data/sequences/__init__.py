@@ -1,0 +1,1 @@
+"""How complex a sequence is, and sequences of known complexity."""
