@@ -8,6 +8,7 @@ from ._graph_convolution import normalized_adjacency as normalized_adjacency
 from ._linear_maps import linear_maps as linear_maps
 from .activations._maxout import Maxout as Maxout
 from .activations._srelu import SReLU as SReLU
+from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule
 from .denoising._diffusion_schedule import LearnedSchedule as LearnedSchedule
@@ -74,6 +75,8 @@ from .recurrent._mamba import MambaBlock as MambaBlock
 from .recurrent._mamba import selective_scan as selective_scan
 from .recurrent._scan import cumulative_sum_product as cumulative_sum_product
 from .recurrent._sigmoid_rnn import SigmoidRNN as SigmoidRNN
+from .residual._cross_stage import CrossStagePartial as CrossStagePartial
+from .residual._dense_connection import DenseConnection as DenseConnection
 from .residual._residual import PostNormResidual as PostNormResidual
 from .residual._residual import Residual as Residual
 from .residual._residual import ResidualBlock as ResidualBlock

@@ -1,0 +1,1 @@
+"""Parts of convolutional networks in one, two and three dimensions."""
