@@ -28,6 +28,17 @@ class EdgeFunction:
     complexity: int
     pieces: Callable[[Tensor], Tensor] | None = None
 
+    def __reduce__(self) -> Any:
+        """A function of the library is stored by its name, so that a network with it can be saved whole."""
+        for name, function in EDGE_FUNCTIONS.items():
+            if function is self:
+                return _named, (name,)
+        return super().__reduce__()
+
+
+def _named(name: str) -> EdgeFunction:
+    return EDGE_FUNCTIONS[name]
+
 
 def _sign(u: Tensor) -> Tensor:
     return torch.where(u == 0, torch.nan, u.sign())

@@ -38,4 +38,4 @@ class MonotonicityPenalty(nn.Module):
         """
         point = x.detach().requires_grad_()
         slopes = torch.autograd.grad(model(point).sum(), point, create_graph=True)[0]
-        return self.strength * torch.relu(-slopes * self.directions.to(slopes.dtype)).sum(-1).mean()
+        return self.strength * torch.relu(-slopes * self.directions.to(slopes)).sum(-1).mean()

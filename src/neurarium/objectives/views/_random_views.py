@@ -19,7 +19,7 @@ class RandomViews(nn.Module):
         flip: probability of a left-right flip.
         jitter: largest change of brightness (in deviations of the example) and of contrast (as a factor).
         blur: probability of a blur by a Gaussian of .1 to 1.5 pixels.
-        generator: of the draws, on the images' device.
+        generator: of the draws, on any device; by default torch's own on the images' device.
 
     Raises:
         ValueError: an argument outside 0 to 1.
@@ -76,4 +76,5 @@ class RandomViews(nn.Module):
         return flat.view_as(x)
 
     def _uniform(self, x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return low + (high - low) * torch.rand(len(x), device=x.device, dtype=x.dtype, generator=self.generator)
+        device = x.device if self.generator is None else self.generator.device
+        return low + (high - low) * torch.rand(len(x), device=device, dtype=x.dtype, generator=self.generator).to(x)
