@@ -1,4 +1,4 @@
-"""What users do to rules, strategies and compressors: their optimizers, precisions, labels, batches, odd parameters."""
+"""What users do to learning rules: their optimizers, precisions, labels, batches, odd parameters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations
 
-from neurarium.learning import Backprop
 from neurarium.testing import second_device
-from neurarium.testing.contract import require, same
+from neurarium.testing.contract import require
 from neurarium.testing.world import World, close
 from neurarium.training import fit
 
@@ -23,9 +22,6 @@ from neurarium.training import fit
 def stack(world: World, seed: int = 0) -> nn.Module:
     """The plain network that every rule accepts."""
     return world.mlp(8, 16, 16, 3, seed=seed)
-
-
-# Rules
 
 
 def build_rule(component: Any, model: nn.Module) -> Any:
@@ -213,6 +209,11 @@ def add_unused(model: nn.Module) -> None:
     model[2].register_parameter("unused", nn.Parameter(torch.zeros(3)))  # type: ignore[index]
 
 
+def make_lazy(model: nn.Module) -> None:
+    """The middle layer without a size until it has seen a batch."""
+    model[2] = nn.LazyLinear(16)  # type: ignore[operator]
+
+
 RULE_CHECKS: dict[str, Callable[[Any], None]] = {
     "second device": rule_second,
     "autocast in bfloat16": functools.partial(rule_autocast, dtype=torch.bfloat16),
@@ -230,176 +231,9 @@ RULE_CHECKS: dict[str, Callable[[Any], None]] = {
     "tied": functools.partial(rule_odd, change=tie, what="tied"),
     "parametrized": functools.partial(rule_odd, change=parametrize, what="parametrized"),
     "unused": functools.partial(rule_odd, change=add_unused, what="unused"),
+    "lazy": functools.partial(rule_odd, change=make_lazy, what="lazy"),
     "deepcopy": rule_copy,
     "state under weights_only": rule_state,
     "torch.save of the whole": rule_whole,
 }
 """Name -> check of a learning rule, which is built as ``rule_class(model, loss)``."""
-
-
-# Strategies and compressors
-
-
-def two_tasks(component: Any, world: World, model: nn.Module | None = None) -> tuple[Any, Any]:
-    """A strategy after two tasks, and what it predicts and asks for then."""
-    torch.manual_seed(0)
-    strategy = component(model if model is not None else world.classifier()).to(world.device)
-    for task in range(2):
-        strategy.begin_task(task)
-        loader = world.batches(seed=3 * task)
-        if any(p.requires_grad for p in strategy.model.parameters()):
-            rule = Backprop(strategy.model, cross_entropy)
-            optimizer = torch.optim.SGD(rule.parameters(), 0.05)
-            with strategy.attach(optimizer):
-                fit(rule, loader, optimizer, penalties=[strategy.penalty])
-        for batch in loader:
-            x, y = (batch["x"], batch["labels"]) if not isinstance(batch, tuple) else batch[:2]
-            strategy.observe(x, y)
-        strategy.end_task(loader)
-    strategy.begin_task(2)
-    torch.manual_seed(1)
-    prediction = strategy.predict(world.examples(6, seed=9))
-    return strategy, (prediction.get("logits") if isinstance(prediction, dict) else prediction, strategy.penalty())
-
-
-def strategy_world(component: Any, world: World, same_numbers: bool) -> None:
-    """Two tasks in another world; the same numbers where the world differs in form alone."""
-    found = two_tasks(component, world)[1]
-    require(bool(torch.as_tensor(found[1]).isfinite().all()), component, "must give a finite penalty")
-    if same_numbers:
-        require(
-            close(two_tasks(component, World())[1], found), component, "must learn the same from batches of this form"
-        )
-
-
-def strategy_second(component: Any) -> None:
-    """Two tasks on another device (dropout draws there for itself, so the numbers may differ)."""
-    prediction, penalty = two_tasks(component, World(device=second_device.register()))[1]
-    for tensor in (prediction, penalty):
-        require(tensor.device.type == second_device.NAME, component, "must answer on the model's device")
-
-
-def strategy_copy(component: Any) -> None:
-    """A copy predicts and penalises alike."""
-    strategy, _ = two_tasks(component, World())
-    copied = copy.deepcopy(strategy)
-    x = World().examples(6, seed=9)
-    for method in (lambda s: s.predict(x), lambda s: s.penalty()):
-        results = []
-        for one in (strategy, copied):
-            torch.manual_seed(2)
-            results.append(method(one))
-        require(close(results[0], results[1], 0, 0), component, "must survive copy.deepcopy")
-
-
-def strategy_state(component: Any) -> None:
-    """What it remembers loads under ``weights_only=True``."""
-    strategy, _ = two_tasks(component, World())
-    file = io.BytesIO()
-    torch.save(strategy.state_dict(), file)
-    file.seek(0)
-    fresh = component(World().classifier(seed=4))
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    fresh.begin_task(2)
-    torch.manual_seed(2)
-    expected = strategy.penalty()
-    torch.manual_seed(2)
-    require(close(expected, fresh.penalty(), 1e-5, 1e-7), component, "must hold all it remembers in its state_dict")
-
-
-def strategy_whole(component: Any) -> None:
-    """`torch.save` of the strategy itself."""
-    strategy, _ = two_tasks(component, World())
-    file = io.BytesIO()
-    torch.save(strategy, file)
-    file.seek(0)
-    loaded = torch.load(file, weights_only=False)
-    x = World().examples(6, seed=9)
-    require(close(strategy.predict(x), loaded.predict(x), 0, 0), component, "must survive torch.save of the whole")
-
-
-def strategy_frozen(component: Any) -> None:
-    """With a frozen first layer it works on the rest and leaves the frozen weights alone."""
-    world = World()
-    model = world.classifier()
-    model.layers[0].requires_grad_(False)  # type: ignore[index]
-    before = model.layers[0].weight.clone()  # type: ignore[index, union-attr]
-    two_tasks(component, world, model)
-    require(torch.equal(before, model.layers[0].weight), component, "must leave frozen weights alone")  # type: ignore[index, union-attr]
-
-
-STRATEGY_CHECKS: dict[str, Callable[[Any], None]] = {
-    "second device": strategy_second,
-    "labels in int32": lambda c: strategy_world(c, World(label_dtype=torch.int32), False),
-    "labels with a gap": lambda c: strategy_world(c, World(labels=(0, 2)), False),
-    "one class only": lambda c: strategy_world(c, World(labels=(1,)), False),
-    "batches as triples": lambda c: strategy_world(c, World(batch="triple"), True),
-    "batches as dictionaries": lambda c: strategy_world(c, World(batch="dict"), True),
-    "batches as encodings": lambda c: strategy_world(c, World(batch="encoding"), True),
-    "frozen": strategy_frozen,
-    "deepcopy": strategy_copy,
-    "state under weights_only": strategy_state,
-    "torch.save of the whole": strategy_whole,
-}
-"""Name -> check of a strategy, which is built as ``strategy_class(model)``."""
-
-
-def compressed(component: Any, world: World, model: nn.Module | None = None) -> Tensor:
-    """What the smaller network says of some inputs."""
-    if model is None:
-        model = stack(world)
-        rule = Backprop(model, cross_entropy)
-        fit(
-            rule,
-            World(world.device, labels=world.labels).batches(4),
-            torch.optim.Adam(rule.parameters(), 1e-2),
-            epochs=20,
-        )
-        rule.zero_grad()
-    torch.manual_seed(0)
-    smaller = component().compress(model, world.batches(4)).eval()
-    require(smaller is not model, component, "must return another module")
-    with torch.no_grad():
-        return smaller(world.examples(6, seed=9))
-
-
-def compressor_world(component: Any, world: World, same_numbers: bool) -> None:
-    """It compresses in another world, and the same where the world differs in form alone."""
-    try:
-        found = compressed(component, world)
-    except ValueError as refusal:
-        require(not same_numbers and len(str(refusal)) > 20, component, f"must work here, but said: {refusal}")
-        return
-    require(found.device.type == world.device, component, "must give a network on the model's device")
-    if same_numbers:
-        require(close(compressed(component, World()), found), component, "must give the same for batches of this form")
-
-
-def compressor_keeps(component: Any) -> None:
-    """The given network: state, modes (a frozen batch norm too), gradients."""
-    world = World(training=True)
-    model = world.classifier()
-    model.layers[1].eval()  # type: ignore[index, union-attr]
-    state = {name: t.clone() for name, t in model.state_dict().items()}
-    modes = [m.training for m in model.modules()]
-    try:
-        compressed(component, world, model)
-    except (ValueError, TypeError) as refusal:
-        require(len(str(refusal)) > 20, component, "must say why it refuses a network")
-        return
-    require(same(state, dict(model.state_dict())), component, "must leave the network's state as it was")
-    require([m.training for m in model.modules()] == modes, component, "must leave the network's modes as they were")
-    require(all(p.grad is None for p in model.parameters()), component, "must leave no gradient behind")
-
-
-COMPRESSOR_CHECKS: dict[str, Callable[[Any], None]] = {
-    "second device": lambda c: compressor_world(c, World(device=second_device.register()), False),
-    "labels in int32": lambda c: compressor_world(c, World(label_dtype=torch.int32), True),
-    "labels with a gap": lambda c: compressor_world(c, World(labels=(0, 2)), False),
-    "one class only": lambda c: compressor_world(c, World(labels=(1,)), False),
-    "batches as triples": lambda c: compressor_world(c, World(batch="triple"), True),
-    "batches as dictionaries": lambda c: compressor_world(c, World(batch="dict"), True),
-    "batches as encodings": lambda c: compressor_world(c, World(batch="encoding"), True),
-    "network untouched": compressor_keeps,
-}
-"""Name -> check of a compressor, which is built as ``compressor_class()``."""

@@ -23,7 +23,7 @@ from torch import nn
 from neurarium.compression import Compressor
 from neurarium.continual import Strategy
 from neurarium.learning import LearningRule
-from neurarium.testing import _module_seams, _rule_seams, second_device
+from neurarium.testing import _compressor_seams, _module_seams, _rule_seams, _strategy_seams, second_device
 from neurarium.testing.contract import require
 from neurarium.testing.examples import EXAMPLES, MODULES
 from neurarium.testing.exemptions import CHECKS_EXEMPT, EXEMPT
@@ -96,11 +96,11 @@ def _checks(component: Any) -> Iterator[tuple[str, Check]]:
             yield name, bind(check, component)
         return
     if inspect.isclass(component) and issubclass(component, Strategy):
-        for name, check in _rule_seams.STRATEGY_CHECKS.items():
+        for name, check in _strategy_seams.STRATEGY_CHECKS.items():
             yield name, bind(check, component)
         return
     if inspect.isclass(component) and issubclass(component, Compressor):
-        for name, check in _rule_seams.COMPRESSOR_CHECKS.items():
+        for name, check in _compressor_seams.COMPRESSOR_CHECKS.items():
             yield name, bind(check, component)
         return
     if made := module_example(component):
