@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations
 
 from neurarium.testing import second_device
-from neurarium.testing.contract import require
+from neurarium.testing.contract import require, same
 from neurarium.testing.world import World, close
 from neurarium.training import fit
 
