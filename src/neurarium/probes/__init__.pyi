@@ -97,6 +97,8 @@ from .similarity._unit_correlation import UnitCorrelations as UnitCorrelations
 from .similarity._unit_correlation import unit_correlations as unit_correlations
 from .training_speed._early_stop import EarlyStop as EarlyStop
 from .training_speed._early_stop import early_stop as early_stop
+from .training_speed._law_over_seeds import LawOverSeeds as LawOverSeeds
+from .training_speed._law_over_seeds import law_over_seeds as law_over_seeds
 from .training_speed._learning_rate import MaximalLearningRate as MaximalLearningRate
 from .training_speed._learning_rate import NoLearningRate as NoLearningRate
 from .training_speed._learning_rate import maximal_learning_rate as maximal_learning_rate
@@ -104,5 +106,7 @@ from .training_speed._power_law import PowerLaw as PowerLaw
 from .training_speed._power_law import learning_rate_law as learning_rate_law
 from .weights._bits import BitReport as BitReport
 from .weights._bits import bit_report as bit_report
+from .weights._power_law_test import PowerLawTest as PowerLawTest
+from .weights._power_law_test import power_law_test as power_law_test
 from .weights._topology import DegreeDistribution as DegreeDistribution
 from .weights._topology import degree_distribution as degree_distribution

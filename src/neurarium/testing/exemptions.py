@@ -51,6 +51,7 @@ EXEMPT: dict[str, str] = {
     "KANClassifier": "scikit-learn's own contract holds it",
     "KANRegressor": "scikit-learn's own contract holds it",
     "learning_rate_law": _NUMBERS,
+    "law_over_seeds": _NUMBERS,
     "loss_around_run": "loss_on_plane in directions that it computes; that one is checked",
     "maximal_learning_rate": "trains networks that it makes; the maximal-lr study runs it on the second device",
     "neuron_rank_shift": "compares results of neuron_similarity, which is checked",
