@@ -40,6 +40,7 @@ from .kan._smooth_bases import RadialBasis as RadialBasis
 from .kan._smooth_bases import ReLUPairBasis as ReLUPairBasis
 from .kan._smooth_bases import SwitchBasis as SwitchBasis
 from .kan._smooth_bases import WaveletBasis as WaveletBasis
+from .low_bit._bit_decay import check_weight_decay as check_weight_decay
 from .low_bit._bit_packing import pack_bits as pack_bits
 from .low_bit._bit_packing import unpack_bits as unpack_bits
 from .low_bit._bitwise import bit_layers as bit_layers

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, linear
 
 from neurarium.compression import capacity, read, store
-from neurarium.layers import bit_layers, bitwise, to_dense, to_integers
+from neurarium.layers import bit_layers, bitwise, check_weight_decay, to_dense, to_integers
 from neurarium.learning import Backprop, DirectFeedbackAlignment
 from neurarium.probes import bit_report
 from neurarium.probes.weights._bits import planes
@@ -45,6 +46,51 @@ def test_gradients_go_straight_through():
     zero = one_weight((-1, -1, 1))
     zero.weight.backward(torch.ones(1, 1))
     assert zero.parametrizations.weight.original.grad[-1].item() == 0  # a zero weight says nothing to its sign
+
+
+def test_a_trained_scale_starts_where_a_fixed_one_stays():
+    fixed, trained = (
+        bitwise(nn.Linear(6, 4), 5, train_scale=on, generator=torch.Generator().manual_seed(0)).model
+        for on in (False, True)
+    )
+    assert torch.equal(fixed.weight, trained.weight)
+    factor = trained.parametrizations.weight[0].gain
+    up = torch.randn(4, 6)
+    trained.weight.backward(up)
+    integers, scale = to_integers(trained)[""]
+    assert factor.grad.item() == pytest.approx(float((up * integers).sum()) * scale, rel=1e-4)  # dW / dgain = alpha s m
+    with torch.no_grad():
+        factor.mul_(3)
+    assert torch.allclose(trained.weight, 3 * fixed.weight)
+    assert to_integers(trained)[""][1] == pytest.approx(3 * scale)
+    assert torch.equal(to_dense(trained).weight, trained.weight)
+    again = bitwise(nn.Linear(6, 4), 5, train_scale=True).model
+    again.load_state_dict(trained.state_dict())
+    assert torch.equal(again.weight, trained.weight)
+
+
+def test_with_all_bits_frozen_a_trained_scale_still_learns():
+    model = network(6, trainable=0, train_scale=True)
+    (x, y), before = problem(), {n: v.clone() for n, (v, _) in to_integers(model).items()}
+    loss = float(cross_entropy(model(x), y))
+    train(model, 40)
+    assert float(cross_entropy(model(x), y)) < loss
+    assert all(torch.equal(v, before[name]) for name, (v, _) in to_integers(model).items())
+    assert all(g.item() != 1 for name, g in model.named_parameters() if name.endswith("gain"))
+
+
+def test_weight_decay_on_bits_is_said_and_elsewhere_is_not():
+    model = network(4)
+    with pytest.warns(UserWarning, match="weight decay acts on the bits of 0, 2, 4"):
+        assert check_weight_decay(model, torch.optim.AdamW(model.parameters())) == ["0", "2", "4"]
+    bits = [x for _, _, x in bit_layers(model)]
+    rest = [p for p in model.parameters() if all(p is not x for x in bits)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_weight_decay(model, torch.optim.Adam(model.parameters())) == []
+        groups = [{"params": bits, "weight_decay": 0.0}, {"params": rest}]
+        assert check_weight_decay(model, torch.optim.AdamW(groups)) == []
+        assert check_weight_decay(nn.Linear(2, 2), torch.optim.AdamW(rest)) == []
 
 
 @pytest.mark.parametrize("bits", [2, 8, 32])

@@ -47,13 +47,14 @@ class _Reconstruct(torch.autograd.Function):
         scaled = gradient * alpha
         planes = gradient.new_empty(ctx.planes, *gradient.shape)
         through = scaled * sign
+        to_alpha = (gradient * sign * magnitude).sum(dtype=alpha.dtype) if ctx.needs_input_grad[4] else None
         for plane, power in enumerate(ctx.powers):
             torch.mul(through, float(2**power), out=planes[plane])
         if ctx.sign_learns:
             torch.mul(scaled, magnitude, out=planes[-1]).mul_(-2)
         if x is not None:
             planes.mul_(x.abs() <= 1)
-        return planes, None, None, None, None, None
+        return planes, None, None, None, to_alpha, None
 
 
 class BitParametrization(ExactBuffers):
@@ -68,6 +69,7 @@ class BitParametrization(ExactBuffers):
         bits: k, 1 to 32.
         trainable: planes that are trained.
         alpha: scale of the weight; None for the deviation sqrt(2 / fan-in) with the bits drawn.
+        train_scale: a trained factor of alpha, 1 at the start, whatever alpha's own size.
         clip: gradient only where \\|x\\| <= 1.
         init_std: deviation of the real variables at the start.
         generator: of the bits; torch's global state by default.
@@ -86,6 +88,7 @@ class BitParametrization(ExactBuffers):
         trainable: Sequence[int],
         *,
         alpha: float | None,
+        train_scale: bool = False,
         clip: bool,
         init_std: float,
         generator: torch.Generator | None,
@@ -100,12 +103,15 @@ class BitParametrization(ExactBuffers):
         self._start = x[list(self.trainable)]
         self.register_buffer("frozen", pack_bits((x[list(self.untrained)] > 0).flatten().byte(), 1))
         self.register_buffer("alpha", like.new_ones((), dtype=torch.promote_types(like.dtype, torch.float32)))
+        self.gain = nn.Parameter(like.new_ones(())) if train_scale else None
         self.register_buffer("fixed", like.new_empty(0), persistent=False)
         self.register_buffer("fixed_sign", None, persistent=False)
         self.unpack()
         if alpha is None:
             fan_in = shape[-1] if len(shape) == 2 else math.prod(shape[1:])
-            alpha = math.sqrt(2 / fan_in) / float(self.forward(self._start).double().std(correction=0).clamp_min(1e-30))
+            alpha = math.sqrt(2 / fan_in) / float(
+                self.forward(self._start).detach().double().std(correction=0).clamp_min(1e-30)
+            )
         self.alpha.fill_(alpha)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,7 +120,11 @@ class BitParametrization(ExactBuffers):
             raise ValueError(f"{x.dtype} does not hold integers of {self.bits} bits exactly: use float32 or fewer bits")
         powers = tuple(i for i in self.trainable if i < self.bits - 1)
         sign = self.fixed_sign if self.bits - 1 in self.untrained else None
-        return _Reconstruct.apply(x, self.fixed, sign, powers, self.alpha, self.clip)
+        return _Reconstruct.apply(x, self.fixed, sign, powers, self.scale(), self.clip)
+
+    def scale(self) -> Tensor:
+        """What the integers are multiplied by."""
+        return self.alpha if self.gain is None else self.alpha * self.gain
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The real variables at the start; the weight that was there is given up."""
@@ -130,7 +140,7 @@ class BitParametrization(ExactBuffers):
         return found
 
     def integers(self, x: Tensor) -> Tensor:
-        """s m, int64; W is alpha times it."""
+        """s m, int64; W is `scale` times it."""
         bits = self.planes(x).long()
         if self.bits == 1:
             return 1 - 2 * bits[0]
@@ -177,13 +187,14 @@ def bitwise(
     straight_through: str = "identity",
     init_std: float = 0.1,
     scale: str | float = "he",
+    train_scale: bool = False,
     generator: torch.Generator | None = None,
 ) -> Conversion:
     """Give every linear, convolutional and embedding weight of a module trained bits, in place.
 
     The weights that were there are given up for random bits of the same spread as He's initialisation. Train with Adam:
     its scaling lets low bits flip as readily as high ones. Weight decay would pull real variables to the edge between
-    two bits and has no meaning here.
+    two bits and has no meaning here; `check_weight_decay` says whether an optimizer does so.
 
     Args:
         module: any module; biases and normalisation stay as they are.
@@ -194,6 +205,7 @@ def bitwise(
         straight_through: "identity", or "clip": no gradient where a real variable is beyond 1.
         init_std: deviation of the real variables at the start; smaller flips sooner.
         scale: "he", or the scale alpha of all weights.
+        train_scale: train a factor of each layer's alpha, too.
         generator: of the bits; torch's global state by default.
 
     Returns:
@@ -225,7 +237,8 @@ def bitwise(
         weight = layer.weight.detach()  # type: ignore[operator]
         parametrization = BitParametrization(
             weight.shape, depths[name], chosen[name], alpha=None if isinstance(scale, str) else scale,
-            clip=straight_through == "clip", init_std=init_std, generator=generator, like=weight,
+            train_scale=train_scale, clip=straight_through == "clip", init_std=init_std, generator=generator,
+            like=weight,
         )  # fmt: skip
         return parametrize.register_parametrization(layer, "weight", parametrization)
 
@@ -256,11 +269,11 @@ def to_dense(module: nn.Module) -> nn.Module:
 
 
 def to_integers(module: nn.Module) -> dict[str, tuple[Tensor, float]]:
-    """By layer: the weight as the smallest signed integer type that holds it, and alpha; W is their product."""
+    """By layer: the weight as the smallest signed integer type that holds it, and its scale; W is their product."""
     found = {}
     for name, parametrization, x in bit_layers(module):
         kind = next(t for t, k in ((torch.int8, 8), (torch.int16, 16), (torch.int32, 32)) if parametrization.bits <= k)
-        found[name] = (parametrization.integers(x.detach()).to(kind), float(parametrization.alpha))
+        found[name] = (parametrization.integers(x.detach()).to(kind), float(parametrization.scale().detach()))
     return found
 
 

@@ -14,6 +14,7 @@ EXAMPLES: dict[str, Example] = {
     "alphas": lambda w: layers.alphas(w.new(lambda: layers.ReZero(nn.Linear(8, 8)))),
     "bitwise": lambda w: bits(w).model(w.x(5, 8)),
     "bit_layers": lambda w: [x for _, _, x in layers.bit_layers(bits(w).model)],
+    "check_weight_decay": lambda w: layers.check_weight_decay(m := bits(w).model, torch.optim.Adam(m.parameters())),
     "to_dense": lambda w: layers.to_dense(bits(w).model)(w.x(5, 8)),
     "to_integers": lambda w: layers.to_integers(bits(w).model),
     "cumulative_sum_product": lambda w: layers.cumulative_sum_product(w.x(6, 3, 2, 2)),
