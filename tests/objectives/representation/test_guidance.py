@@ -273,6 +273,34 @@ def test_a_transformer_guides_a_recurrent_network_on_sequences():
     assert found[-1] < 0.7 * found[0]
 
 
+def test_token_wise_guidance_is_the_sum_over_positions():
+    torch.manual_seed(0)
+    tokens = torch.randint(8, (20, 13))
+    model, guide = Recurrent(), CausalTransformer(8, 16, 2, 2, 32, context=13)
+    names = {"layers_target": ["rnn"], "layers_guide": ["norm"]}
+    with Taps(model, ["rnn"]) as own, Taps(guide, ["norm"]) as other:
+        model(tokens), guide(tokens)
+        a, b = own.outputs["rnn"], other.outputs["norm"]
+    by_position = [1 - linear_cka(a[:, t], b[:, t]).item() for t in range(13)]
+    with Guidance(model, guide, token_wise=True, **names) as guidance:
+        model(tokens)
+        assert guidance.penalty().item() == pytest.approx(sum(by_position), rel=1e-4)
+    assert guidance.distances["rnn"] == pytest.approx(sum(by_position) / 13, rel=1e-4)
+    with Guidance(model, guide, **names) as whole:
+        model(tokens)
+        assert whole.penalty().item() == pytest.approx(1 - linear_cka(a, b).item(), rel=1e-4)
+
+
+@pytest.mark.untyped
+def test_layers_without_positions_cannot_be_compared_token_by_token():
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.randn(20, 3)
+    guide = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with Guidance(model, guide, token_wise=True) as guidance:
+        model(x)
+        with pytest.raises(ValueError, match=r"but 0 gives \[20, 4\] and the guide's 0"):
+            guidance.penalty()
+
+
 @pytest.mark.parametrize("debiased", [False, True])
 @pytest.mark.parametrize("width", [7, 1000])
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e3, 1e8, 1e30])

@@ -46,11 +46,14 @@ class Guidance:
         distance: "cka", "cka-debiased", "rsa", or a function of two activations [batch, ...] that gives a similarity.
         weight: alpha, 1 by default; or a function of the step (from 0) that gives it.
         until_step: guide only so many steps (the paper's short guidance: 300).
+        token_wise: compare sequences [batch, positions, features] position by position, each as a layer of its own, in
+            place of whole ones, flattened; both sides must have the same positions.
         guide_input: "same", or "noise": normal noise of the batch's mean and deviation in its place; for whole numbers
             (tokens) the batch's own, shuffled.
 
     Raises:
-        ValueError: an unknown layer, distance, or way to pair.
+        ValueError: an unknown layer, distance, or way to pair; with ``token_wise``, at the first batch, two layers
+            without the same positions.
 
     Warns:
         UserWarning: once, where a batch has fewer than 16 examples, or a layer gives all of them the same activation.
@@ -67,6 +70,7 @@ class Guidance:
         distance: str | Similarity = "cka",
         weight: float | Callable[[int], float] = 1.0,
         until_step: int | None = None,
+        token_wise: bool = False,
         guide_input: str = "same",
     ) -> None:
         if isinstance(distance, str) and distance not in _SIMILARITIES:
@@ -77,7 +81,8 @@ class Guidance:
             raise ValueError(f"guide_input must be same or noise, not {guide_input!r}")
         self.target, self.guide = target, guide.requires_grad_(False)
         self.similarity = _SIMILARITIES[distance] if isinstance(distance, str) else distance
-        self.pairs, self.weight, self.until_step, self.guide_input = pairs, weight, until_step, guide_input
+        self.pairs, self.weight, self.until_step = pairs, weight, until_step
+        self.token_wise, self.guide_input = token_wise, guide_input
         self.step = 0
         self.distances: dict[str, float] = {}
         """Distance of each target layer at the last step."""
@@ -126,11 +131,22 @@ class Guidance:
         links = spread(len(other), len(own), self.pairs) if isinstance(self.pairs, str) else self.pairs
         for g, t in links:
             name, activation = own[t]
-            alike = self.similarity(activation, other[g][1])
             self._warn_if_constant(name, activation)
-            self.distances[name] = 1 - float(alike.detach())
-            total = total + (1 - alike)
+            apart = self._apart(name, activation, *other[g])
+            self.distances[name] = float(apart.detach().mean())
+            total = total + apart.sum()
         return weight * total
+
+    def _apart(self, name: str, own: Tensor, guide_name: str, other: Tensor) -> Tensor:
+        """1 - similarity of two layers, of each position if they are compared token by token."""
+        if not self.token_wise:
+            return 1 - self.similarity(own, other).unsqueeze(0)
+        if own.dim() < 3 or own.shape[:2] != other.shape[:2]:
+            raise ValueError(
+                "token_wise compares layers of shape [batch, positions, ...] with the same positions, but "
+                f"{name} gives {list(own.shape)} and the guide's {guide_name} {list(other.shape)}"
+            )
+        return 1 - torch.stack([self.similarity(a, b) for a, b in zip(own.unbind(1), other.unbind(1), strict=True)])
 
     @torch.no_grad()
     def _guide_activations(self) -> list[tuple[str, Tensor]]:
