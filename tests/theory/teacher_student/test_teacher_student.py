@@ -48,6 +48,25 @@ def test_training_follows_the_equations(rule):
     assert np.abs(np.subtract(exact.error, found.error)).max() < 0.02
     np.testing.assert_allclose(exact.feedback, found.feedback, atol=0.15)
     assert exact.error[-1] < 0.9 * exact.error[0]
+    for name, expected in exact.order_parameters.items():
+        found_too = found.order_parameters[name]
+        np.testing.assert_allclose(found_too[0], expected[0], atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(found_too, expected, atol=0.15, err_msg=name)
+
+
+def test_order_parameters_are_the_overlaps_of_the_weights():
+    start = TeacherStudent.draw(50, (0.5, -0.4, 0.1), units=2, seed=5)
+    for curve in (order_parameter_dynamics(start, [0]), simulate(start, [0])):
+        w, teacher = start.student, start.teacher
+        np.testing.assert_allclose(curve.students[0], w @ w.T / 50, atol=1e-12)
+        np.testing.assert_allclose(curve.teachers[0], w @ teacher.T / 50, atol=1e-12)
+        np.testing.assert_allclose(curve.readout[0], start.readout)
+        np.testing.assert_allclose(curve.feedback[0], (0.5, -0.4, 0.1), atol=1e-12)
+        assert {name: values.shape[1] for name, values in curve.order_parameters.items()} == {
+            "v": 3, "Q": 6, "R": 6, "D": 3,
+        }  # fmt: skip
+    moved = order_parameter_dynamics(start, [1, 2])
+    np.testing.assert_allclose(moved.students, moved.students.transpose(0, 2, 1), atol=1e-12)
 
 
 def test_the_equations_are_the_mean_step_of_training():

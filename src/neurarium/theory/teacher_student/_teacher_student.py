@@ -74,17 +74,30 @@ class TeacherStudent:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Generalisation error over time, with the adaptive feedback w_k·F/N at each.
+    """Generalisation error over time, and the order parameters it is made of.
 
     Args:
         t: examples / N.
         error: ε.
-        feedback: D [times, K].
+        feedback: D = w·F/N [times, K], what adaptive feedback alignment sends back.
+        readout: v [times, K].
+        students: Q = w·w/N [times, K, K].
+        teachers: R = w·w*/N [times, K, M].
     """
 
     t: tuple[float, ...]
     error: tuple[float, ...]
-    feedback: Matrix
+    feedback: Float[ndarray, "times units"]
+    readout: Float[ndarray, "times units"]
+    students: Float[ndarray, "times units units"]
+    teachers: Float[ndarray, "times units teachers"]
+
+    @property
+    def order_parameters(self) -> dict[str, Float[ndarray, "times _"]]:
+        """Every one by name, flattened: ``v``, ``Q`` (the upper triangle), ``R`` and ``D``."""
+        upper = np.triu_indices(self.readout.shape[1])
+        flat = self.teachers.reshape(len(self.teachers), -1)
+        return {"v": self.readout, "Q": self.students[:, *upper], "R": flat, "D": self.feedback}
 
 
 def order_parameter_dynamics(
@@ -105,7 +118,7 @@ def order_parameter_dynamics(
         ValueError: an unknown rule, or times that decrease.
     """
     _check(rule, times)
-    k, m = len(start.readout), len(start.teacher_readout)
+    k = len(start.readout)
     direct = np.asarray(start.direct or start.covariance[:k, -1])
     c, v = start.covariance, start.readout
 
@@ -114,7 +127,7 @@ def order_parameter_dynamics(
         d = -v if rule == "backprop" else direct if rule == "dfa" else c[:k, -1]
         return _slope(c, s, d, lr, readout_lr)
 
-    now, errors, feedbacks = 0.0, [], []
+    now, passed = 0.0, []
     for t in times:
         for _ in range(steps := math.ceil((t - now) / dt - 1e-9)):
             h = (t - now) / steps
@@ -124,9 +137,8 @@ def order_parameter_dynamics(
             (c4, v4) = slope(c + h * c3, v + h * v3)
             c, v = c + h / 6 * (c1 + 2 * c2 + 2 * c3 + c4), v + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
         now = t
-        errors.append(_error(c, np.concatenate([v, -start.teacher_readout])))
-        feedbacks.append(c[:k, k + m].copy())
-    return LearningCurve(tuple(map(float, times)), tuple(errors), np.array(feedbacks))
+        passed.append((c, v))
+    return _curve(times, passed, start.teacher_readout)
 
 
 def simulate(
@@ -150,7 +162,7 @@ def simulate(
     rng = np.random.default_rng(seed)
     n, w, v = len(start.feedback), start.student.copy(), start.readout.copy()
     direct = np.asarray(start.direct or start.covariance[: len(v), -1])
-    done, errors, feedbacks = 0, [], []
+    done, passed = 0, []
     for t in times:
         for _ in range(round(t * n) - done):
             x = rng.standard_normal(n)
@@ -162,9 +174,16 @@ def simulate(
             w += np.outer(lr / math.sqrt(n) * e * d * slope, x)
             v = v - readout_lr / n * e * g
         done = round(t * n)
-        errors.append(replace(start, student=w, readout=v).generalisation_error)
-        feedbacks.append(w @ start.feedback / n)
-    return LearningCurve(tuple(map(float, times)), tuple(errors), np.array(feedbacks))
+        passed.append((replace(start, student=w).covariance, v))
+    return _curve(times, passed, start.teacher_readout)
+
+
+def _curve(times: Sequence[float], passed: list[tuple[Matrix, Vector]], teacher_readout: Vector) -> LearningCurve:
+    """The curve through covariances of the fields and readouts."""
+    c, v = (np.array(values) for values in zip(*passed, strict=True))
+    k = v.shape[1]
+    errors = tuple(_error(now, np.concatenate([readout, -teacher_readout])) for now, readout in passed)
+    return LearningCurve(tuple(map(float, times)), errors, c[:, :k, -1], v, c[:, :k, :k], c[:, :k, k:-1])
 
 
 def _slope(c: Matrix, s: Vector, d: Vector, lr: float, readout_lr: float) -> tuple[Matrix, Vector]:
