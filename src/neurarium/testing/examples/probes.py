@@ -25,6 +25,7 @@ EXAMPLES: dict[str, Example] = {
     "concept_slope": lambda w: probes.concept_slope(
         w.x(12, 3), w.y() % 3, lambda z: z.log_softmax(1), lambda z: (2 * z).log_softmax(1)
     ),
+    "power_law_test": lambda w: probes.power_law_test(w.whole(1, 2, 3, 2, 1, 5, 7, 2, 9, 3), samples=5),
     "degree_distribution": lambda w: probes.degree_distribution(
         w.put(layers.SparseLinear(30, 20, 0.2, generator=seed()))
     ),
