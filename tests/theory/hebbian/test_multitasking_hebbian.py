@@ -144,3 +144,37 @@ def test_a_phase_is_named_by_shares_of_what_an_overlap_can_be(dilution):
     assert found.phase in ("parallel", "hierarchical")
     assert multitasking_overlaps(3, 0.99, 0.003).phase in ("parallel", "hierarchical")
     assert multitasking_overlaps(3, dilution, 2.0 * (1 - dilution)).phase == "ergodic"
+
+
+def test_the_columns_that_were_drawn_take_the_place_of_the_expectation():
+    exact = diluted_patterns(3, 27_000, 1 / 3, sampling="columns", generator=draw())  # every column a thousand times
+    for temperature, entropy in ((0.05, 0.0), (0.2, 0.0), (0.1, 0.3)):
+        limit = multitasking_overlaps(3, 1 / 3, temperature, entropy, max_iterations=40)
+        counted = multitasking_overlaps(3, 1 / 3, temperature, entropy, patterns=exact, max_iterations=40)
+        assert torch.allclose(counted.patterns, limit.patterns, atol=1e-9)
+        assert counted.growth == pytest.approx(limit.growth, abs=1e-6)
+    patterns = diluted_patterns(4, 30, 0.4, generator=draw(2)).double()
+    m = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+    by_neuron = torch.tanh(m @ patterns / 0.3) @ patterns.T / 30  # a parallel update, neuron by neuron
+    assert torch.allclose(multitasking_step(m, 0.4, 0.3, patterns=patterns)[0], by_neuron, atol=1e-12)
+
+
+def test_a_finite_network_follows_the_theory_of_its_own_columns():
+    patterns = diluted_patterns(3, 1_000, 0.5, generator=draw(4))
+    memory = HebbianMemory(1_000).store(patterns)
+    start = torch.where(patterns[0] == 0, torch.where(patterns[1] == 0, torch.ones(()), patterns[1]), patterns[0])
+    generator = draw(5)
+    state = memory.relax(start.expand(16, -1), 0.15, 30, generator)
+    found = torch.zeros(3)
+    for _ in range(20):
+        state = memory.relax(state, 0.15, 1, generator)
+        found += (state @ patterns.T / 1_000).mean(0) / 20
+    own = multitasking_overlaps(3, 0.5, 0.15, patterns=patterns).patterns.float()
+    limit = multitasking_overlaps(3, 0.5, 0.15).patterns.float()
+    assert float((found - own).abs().max()) < 0.01
+    assert float((found - limit).abs().max()) > 0.03
+
+
+def test_patterns_of_another_number_are_refused():
+    with pytest.raises(ValueError, match="num_patterns = 3"):
+        multitasking_overlaps(3, 0.5, 0.1, patterns=torch.ones(2, 10))

@@ -85,7 +85,7 @@ def critical_dilution(num_patterns: int) -> float:
 
 
 def multitasking_step(
-    examples: Tensor, dilution: float, temperature: float, entropy: float = 0.0
+    examples: Tensor, dilution: float, temperature: float, entropy: float = 0.0, patterns: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Overlaps after one parallel update of a state, by the Gaussian tail of its fields (signal to noise).
 
@@ -96,17 +96,24 @@ def multitasking_step(
         dilution: d.
         temperature: T; 0 for sign updates.
         entropy: rho = (1 - r^2) / (M r^2); 0 for stored patterns.
+        patterns: ``[num_patterns, num_neurons]``: the mean over these neurons takes the place of the expectation.
 
     Returns:
         m and n after the update.
     """
-    entries, weights = _columns(len(examples), dilution, examples)
+    entries, weights = _columns(len(examples), dilution, examples) if patterns is None else _counted(patterns, examples)
+    return _step(examples, entries, weights, temperature, entropy)
+
+
+def _step(
+    examples: Tensor, entries: Tensor, weights: Tensor, temperature: float, entropy: float
+) -> tuple[Tensor, Tensor]:
     signal = entries @ examples
     deviation = (entries.square() @ examples.square() * entropy).clamp_min(1e-30).sqrt()
     mean, slope = _gaussian_response(signal, deviation, temperature, entropy > 0)
-    patterns = (weights * mean) @ entries
+    overlaps = (weights * mean) @ entries
     noise = entropy * examples * ((weights * slope / deviation) @ entries.abs()) if entropy else 0.0
-    return patterns, patterns + noise
+    return overlaps, overlaps + noise
 
 
 def multitasking_overlaps(
@@ -116,6 +123,7 @@ def multitasking_overlaps(
     entropy: float = 0.0,
     start: str = "hierarchical",
     *,
+    patterns: Tensor | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 5000,
 ) -> Overlaps:
@@ -130,6 +138,8 @@ def multitasking_overlaps(
         temperature: T >= 0.
         entropy: rho of the data set; 0 for stored patterns.
         start: ``"hierarchical"`` ((1 - d) d^mu), ``"parallel"`` (all equal) or ``"pure"`` (one pattern).
+        patterns: ``[num_patterns, num_neurons]`` of a finite network: the mean over its own neurons takes the place of
+            the expectation, so that the chance correlations of these patterns, of order 1 / sqrt(num_neurons), count.
         tolerance: largest change of an overlap at the solution.
         max_iterations: after which the last iterate is returned.
 
@@ -140,22 +150,25 @@ def multitasking_overlaps(
         raise ValueError("need num_patterns >= 1, 0 <= dilution < 1, temperature >= 0 and entropy >= 0")
     if start not in STARTS:
         raise ValueError(f"start must be one of {', '.join(STARTS)}, not {start!r}")
+    if patterns is not None and (patterns.ndim != 2 or len(patterns) != num_patterns):
+        raise ValueError(
+            f"patterns must have the shape [num_patterns = {num_patterns}, num_neurons], not {list(patterns.shape)}"
+        )
     n = torch.full((num_patterns,), (1 - dilution) / math.sqrt(num_patterns), dtype=torch.float64)
     if start == "hierarchical":
         n = (1 - dilution) * dilution ** torch.arange(num_patterns, dtype=torch.float64)
     elif start == "pure":
         n = torch.zeros(num_patterns, dtype=torch.float64)
         n[0] = 1 - dilution
+    entries, weights = _columns(num_patterns, dilution, n) if patterns is None else _counted(patterns, n)
     m, done = n, 0
     for done in range(1, max_iterations + 1):  # noqa: B007
-        m, new = multitasking_step(n, dilution, temperature, entropy)
+        m, new = _step(n, entries, weights, temperature, entropy)
         change = float((new - n).abs().max())
         n = (n + new) / 2
         if change < tolerance:
             break
-    jacobian = torch.autograd.functional.jacobian(
-        lambda at: multitasking_step(at, dilution, temperature, entropy)[1], n
-    )
+    jacobian = torch.autograd.functional.jacobian(lambda at: _step(at, entries, weights, temperature, entropy)[1], n)
     return Overlaps(m, n, float(torch.linalg.eigvals(jacobian).abs().max()), done, 1 - dilution)
 
 
@@ -197,6 +210,12 @@ def _columns(num_patterns: int, dilution: float, like: Tensor) -> tuple[Tensor, 
     half = (1 - dilution) / 2
     entries = (uniform > 1 - half).to(like) - (uniform < half).to(like)
     return entries, torch.full_like(entries[:, 0], 1 / POINTS)
+
+
+def _counted(patterns: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns that occur in these patterns and the share of the neurons that have each."""
+    entries, counts = patterns.T.unique(dim=0, return_counts=True)
+    return entries.to(like), counts.to(like) / patterns.shape[1]
 
 
 def _gaussian_response(signal: Tensor, deviation: Tensor, temperature: float, noisy: bool) -> tuple[Tensor, Tensor]:
