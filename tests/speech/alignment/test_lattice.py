@@ -112,6 +112,42 @@ def test_label_duration_limit(most, loss):
         assert count(ctc_graph([target], max_repeats=most), 7) == [len(allowed)]
 
 
+@pytest.mark.parametrize("most", [None, 1])
+@pytest.mark.parametrize("target", [[1], [1, 2], [1, 1], [2, 1, 2], [1, 1, 2]])
+def test_obligatory_blanks_and_a_free_start_equal_enumeration(target, most):
+    scores = random_scores(6, 1, 3, seed=len(target))
+
+    def lasts(string):
+        runs = [(label, len(list(run))) for label, run in itertools.groupby(string)]
+        return most is None or all(length <= most + 1 for label, length in runs if label)
+
+    def parted(string):
+        return all(a == b or not a or not b for a, b in itertools.pairwise(string))
+
+    strings = [string for string in itertools.product(range(3), repeat=6) if lasts(string)]
+    whole = [s for s in strings if collapse(s) == target and parted(s)]
+    ends = [s for s in strings if collapse(s) in [target[j:] for j in range(len(target) + 1)]]
+    both = [s for s in ends if parted(s)]
+    for options, wanted in (
+        ({"optional_blank": False}, whole),
+        ({"start_free": True}, ends),
+        ({"optional_blank": False, "start_free": True}, both),
+    ):
+        graph = ctc_graph([target], max_repeats=most, **options)
+        assert count(graph, 6) == [len(wanted)]
+        totals = torch.tensor([sum(float(scores[t, 0, k]) for t, k in enumerate(s)) for s in wanted])
+        assert float(full_sum(scores, graph)[0]) == pytest.approx(-float(totals.double().logsumexp(0)), rel=1e-5)
+
+
+def test_a_free_start_stays_within_each_utterance_of_a_batch():
+    scores = random_scores(9, 2, 5)
+    graph = ctc_graph([[1, 2, 3], [4]], start_free=True)
+    alone = [ctc_graph([target], start_free=True) for target in ([1, 2, 3], [4])]
+    for number, graph_of_one in enumerate(alone):
+        one = full_sum(scores[:, number : number + 1], graph_of_one)
+        torch.testing.assert_close(full_sum(scores, graph)[number : number + 1], one)
+
+
 def test_counts_are_exact_for_long_input():
     assert count(ctc_graph([[1]]), 100) == [5050]
     assert count(ctc_graph([[1, 1, 2], [2]]), [3000, 10]) == [math.comb(3000 + 3 - 1, 6), 55]

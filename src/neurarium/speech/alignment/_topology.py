@@ -45,6 +45,8 @@ def ctc_graph(
     blank_loop: float | Tensor = 0.0,
     self_loop: float | Tensor = 0.0,
     max_repeats: int | None = None,
+    optional_blank: bool = True,
+    start_free: bool = False,
 ) -> AlignmentGraph:
     """Connectionist temporal classification: labels repeat, blanks are optional except between equal neighbours.
 
@@ -61,6 +63,9 @@ def ctc_graph(
         self_loop: log-weight of staying in a label (-penalty). A tensor that requires grad gets the expected number of
             such steps as gradient of `full_sum`, negative.
         max_repeats: most frames after its first that a label may last; None for no limit.
+        optional_blank: False asks for a blank between any two labels, equal or not.
+        start_free: an alignment may begin at any label, or the blank before it: the frames hold the end of the target,
+            all of it or less.
 
     Raises:
         ValueError: ``max_repeats`` is negative or the targets are malformed.
@@ -71,7 +76,7 @@ def ctc_graph(
     copies = 1 if max_repeats is None else max_repeats + 1
     layout = _Layout(padded, lengths, blank, copies)
     different = torch.ones_like(padded, dtype=torch.bool)
-    different[:, 1:] = padded[:, 1:] != padded[:, :-1]
+    different[:, 1:] = (padded[:, 1:] != padded[:, :-1]) & optional_blank
     stay, go, never = torch.as_tensor(self_loop), torch.zeros(()), torch.tensor(-math.inf)
     kind = stay.dtype if stay.is_floating_point() else torch.float32
     loop = stay if max_repeats is None else never  # a chain is left or walked, never waited in
@@ -82,7 +87,11 @@ def ctc_graph(
         to_blank = layout.blank & (d <= copies) & layout.after_label
         bands.append(torch.where(to_label | to_blank, go, never))
     weight = torch.stack([band.to(kind) for band in bands])
-    return AlignmentGraph(layout.emit, tuple(range(copies + 2)), weight, layout.start, layout.final)
+    start = layout.start
+    if start_free:
+        ended = torch.arange(start.shape[1], device=start.device) > layout.last
+        start = torch.zeros_like(start).masked_fill(~(layout.blank | layout.first) | ended, -math.inf)
+    return AlignmentGraph(layout.emit, tuple(range(copies + 2)), weight, start, layout.final)
 
 
 def silence_graph(
@@ -135,7 +144,8 @@ def label_loop_graph(targets: Targets, target_lengths: Tensor | None = None) -> 
 class _Layout:
     """States blank, label, blank, label, ..., blank, where a label is a chain of ``copies`` states.
 
-    ``blank``, ``first`` and ``after_label`` are masks over states: blanks, first copies, blanks that follow a label.
+    ``blank``, ``first`` and ``after_label`` are masks over states: blanks, first copies, blanks that follow a label;
+    ``last`` is each utterance's last state.
     """
 
     def __init__(self, targets: Int[Tensor, "batch labels"], lengths: Tensor, blank: int, copies: int) -> None:
@@ -146,7 +156,7 @@ class _Layout:
         self.blank = role == copies
         self.first = (role == 0) & (state > 0)
         self.after_label = self.blank & (state > 0)
-        last = self.size * lengths[:, None]  # the blank after the last label
+        self.last = last = self.size * lengths[:, None]  # the blank after the last label
         filled = self.spread(torch.where(within(lengths, most).t(), targets, blank), blank)
         self.emit = torch.where(self.blank, blank, filled)
         never = torch.full((batch, len(state)), -math.inf, device=targets.device)
