@@ -12,6 +12,8 @@ from .graphs._structures import load_crowd as load_crowd
 from .graphs._structures import load_graph as load_graph
 from .graphs._structures import load_triples as load_triples
 from .images._binarise import binarise as binarise
+from .images._cifar_c import CIFAR_C as CIFAR_C
+from .images._cifar_c import cifar_c as cifar_c
 from .images._corruptions import CORRUPTIONS as CORRUPTIONS
 from .images._corruptions import corrupt as corrupt
 from .images._letters import printed_letters as printed_letters
