@@ -187,8 +187,6 @@ def _input(name: str, module: nn.Module) -> tuple[int, bool]:
             return layer.normalized_shape[-1], False
         for attribute in _INPUT_SIZES:
             if isinstance(size := getattr(layer, attribute, None), int):
-                if not size:
-                    raise ValueError(f"{name!r} has no size yet: pass a batch through the lazy network first")
                 return size, isinstance(layer, (*_CONVOLUTIONS, *_BATCH_NORMS))
     raise ValueError(
         f"cannot tell how many features enter {name!r}: its first layer has no in_features; name other blocks"

@@ -88,6 +88,8 @@ class MonoForward(LearningRule):
         elif blocks is None and self.entries and is_readout(model, self.entries[-1]):
             self.entries.pop()
             sizes.pop()
+        if not all(features for features, _, _ in sizes):
+            raise ValueError("a layer of the model has no size yet: pass a batch through a lazy network first")
         self._channels_first = [channels_first for _, channels_first, _ in sizes]
         reference = next(model.parameters())
         self.projections = nn.ParameterList()
