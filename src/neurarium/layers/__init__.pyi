@@ -9,6 +9,11 @@ from ._linear_maps import linear_maps as linear_maps
 from .activations._maxout import Maxout as Maxout
 from .activations._srelu import SReLU as SReLU
 from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
+from .attention._learnable_attention import LearnableAttention as LearnableAttention
+from .attention._learnable_attention import replace_attention as replace_attention
+from .attention._operator import AttentionOperator as AttentionOperator
+from .attention._operator import SoftmaxOperator as SoftmaxOperator
+from .attention._simplex import project_simplex as project_simplex
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule
 from .denoising._diffusion_schedule import LearnedSchedule as LearnedSchedule
@@ -26,6 +31,7 @@ from .kan._activation_kan import ActivationPairBasis as ActivationPairBasis
 from .kan._basis import Basis as Basis
 from .kan._basis_product import basis_linear as basis_linear
 from .kan._bspline import BSplineBasis as BSplineBasis
+from .kan._grid_coverage import grid_coverage as grid_coverage
 from .kan._grid_schedule import GridSchedule as GridSchedule
 from .kan._grid_schedule import update_grids as update_grids
 from .kan._kan_conv import KANConv2d as KANConv2d
@@ -59,6 +65,12 @@ from .low_bit._few_bit import FewBitSoftplus as FewBitSoftplus
 from .low_bit._few_bit import FewBitTanh as FewBitTanh
 from .low_bit._few_bit import few_bit_activation as few_bit_activation
 from .low_bit._quantized_input import QuantizedInputActivation as QuantizedInputActivation
+from .mixture._mixture_of_experts import MixtureOfExperts as MixtureOfExperts
+from .mixture._mlp_kan import MLPKAN as MLPKAN
+from .mixture._mlp_kan import kan_expert as kan_expert
+from .mixture._mlp_kan import mlp_expert as mlp_expert
+from .mixture._replace_feed_forward import replace_feed_forward as replace_feed_forward
+from .mixture._routing import Routing as Routing
 from .monotonic._input_units import InputUnits as InputUnits
 from .monotonic._monotonic_activation import MonotonicActivation as MonotonicActivation
 from .monotonic._monotonic_linear import MonotonicLinear as MonotonicLinear

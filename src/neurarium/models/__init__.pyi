@@ -1,6 +1,7 @@
 from ._concept_subspace import ConceptSubspaceNetwork as ConceptSubspaceNetwork
 from ._concept_subspace import ConceptWeights as ConceptWeights
 from ._rbm import RBM as RBM
+from .autoencoder._autoencoder import Autoencoder as Autoencoder
 from .dense._deep_mlp import DeepMlp as DeepMlp
 from .dense._deep_mlp import Highway as Highway
 from .dense._one_neuron import OneNeuronNet as OneNeuronNet

@@ -15,7 +15,10 @@ from .long_tailed._losses import LDAM as LDAM
 from .long_tailed._losses import DeferredReweighting as DeferredReweighting
 from .long_tailed._losses import LogitAdjustment as LogitAdjustment
 from .long_tailed._losses import class_balanced_weights as class_balanced_weights
+from .mixture._load_balance import load_balance as load_balance
 from .prediction._entropy import prediction_entropy as prediction_entropy
+from .reconstruction._reconstruction import ReconstructionBatches as ReconstructionBatches
+from .reconstruction._reconstruction import reconstruction_loss as reconstruction_loss
 from .representation._guidance import Guidance as Guidance
 from .representation._map_alignment import map_alignment_loss as map_alignment_loss
 from .representation._map_alignment import paste_maps as paste_maps

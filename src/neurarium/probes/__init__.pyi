@@ -3,6 +3,8 @@ from ._multiplications import multiplication_report as multiplication_report
 from ._peakiness import Peakiness as Peakiness
 from ._peakiness import peakiness as peakiness
 from ._result import ProbeResult as ProbeResult
+from .attention._attention_spectrum import AttentionSpectrum as AttentionSpectrum
+from .attention._attention_spectrum import attention_spectrum as attention_spectrum
 from .collapse._class_variance import ClassVariance as ClassVariance
 from .collapse._class_variance import class_distance_normalized_variance as class_distance_normalized_variance
 from .collapse._few_shot import FewShotReport as FewShotReport
@@ -27,6 +29,10 @@ from .fisher._perturbation import PerturbationCurve as PerturbationCurve
 from .fisher._perturbation import perturbation_curve as perturbation_curve
 from .kan._edge_scores import EdgeScores as EdgeScores
 from .kan._edge_scores import edge_scores as edge_scores
+from .latent._decoder_curves import DecoderCurves as DecoderCurves
+from .latent._decoder_curves import decoder_curves as decoder_curves
+from .latent._latent_quality import LatentQuality as LatentQuality
+from .latent._latent_quality import latent_quality as latent_quality
 from .loss_surface._loss_path import LossPath as LossPath
 from .loss_surface._loss_path import loss_along_line as loss_along_line
 from .loss_surface._loss_plane import LossPlane as LossPlane
@@ -36,6 +42,10 @@ from .loss_surface._sharpness import Sharpness as Sharpness
 from .loss_surface._sharpness import sharpness as sharpness
 from .loss_surface._trajectory import Trajectory as Trajectory
 from .loss_surface._trajectory import TrajectoryRecorder as TrajectoryRecorder
+from .mixture._mixture_cost import MixtureCost as MixtureCost
+from .mixture._mixture_cost import mixture_cost as mixture_cost
+from .mixture._routing_shares import RoutingShares as RoutingShares
+from .mixture._routing_shares import routing as routing
 from .monotonicity._certify import MonotonicityProof as MonotonicityProof
 from .monotonicity._certify import certify as certify
 from .monotonicity._violations import MonotonicityViolations as MonotonicityViolations

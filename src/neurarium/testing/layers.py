@@ -14,7 +14,7 @@ from neurarium.testing.contract import require, same, seeded
 ARGUMENTS: dict[str, Any] = {
     "in_features": 8, "out_features": 6, "num_features": 8, "d_model": 8, "nhead": 2, "tasks": 3, "width": 8,
     "hidden_size": 8, "input_size": 8, "in_channels": 8, "out_channels": 6, "kernel_size": 3, "num_classes": 4,
-    "num_neurons": 8, "bits": 4, "verticals": (3, 5),
+    "num_neurons": 8, "bits": 4, "verticals": (3, 5), "num_tokens": 5,
     "make_block": lambda channels: nn.Conv2d(channels, channels, 3, padding=1),
 }  # fmt: skip
 """What a required argument of a layer is filled with, by its conventional name."""
@@ -30,6 +30,7 @@ def make_layer(layer_class: type[nn.Module], **more: Any) -> nn.Module:
         ):
             continue
         value = nn.Linear(8, 8) if name in ("branch", "module", "block") else ARGUMENTS.get(name)
+        value = [nn.Linear(8, 8), nn.Linear(8, 8)] if name == "experts" else value
         require(
             value is not None, layer_class,
             f"must use conventional argument names; {name!r} is not in neurarium.testing.layers.ARGUMENTS",
@@ -44,14 +45,17 @@ def has_forward(layer_class: type[nn.Module]) -> bool:
 
 
 def inputs(layer: nn.Module, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """A batch of 4 for every required argument of ``forward``: images for convolutions, else [4, 5, 8]."""
+    """A batch of 4 for every required argument of ``forward``: images for convolutions, ``scores`` [4, 2 heads, 5, 5],
+    else [4, 5, 8].
+    """
     shape = (4, 8, 6, 6) if "in_channels" in inspect.signature(type(layer)).parameters else (4, 5, 8)
     required = [
         p for p in inspect.signature(layer.forward).parameters.values()
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]  # fmt: skip
     generator = torch.Generator().manual_seed(5)
-    return [torch.randn(shape, generator=generator).to(dtype) for _ in required]
+    shapes = [(4, 2, 5, 5) if p.name == "scores" else shape for p in required]
+    return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
 
 
 def check_layer(layer_class: type[nn.Module]) -> None:

@@ -1,0 +1,1 @@
+"""Attention whose weights come from something else than softmax."""

@@ -1,0 +1,1 @@
+"""Losses that keep all experts of a mixture in use."""

@@ -1,0 +1,1 @@
+"""How well an input is made again, missing entries left out."""

@@ -1,0 +1,1 @@
+"""What the code of an autoencoder holds and how it is read."""

@@ -1,0 +1,1 @@
+"""What routers do, and what mixtures cost."""
