@@ -7,6 +7,7 @@ from ._graph_convolution import GraphConvolution as GraphConvolution
 from ._graph_convolution import normalized_adjacency as normalized_adjacency
 from ._linear_maps import linear_maps as linear_maps
 from .activations._maxout import Maxout as Maxout
+from .activations._rectified_gaussian import RectifiedGaussian as RectifiedGaussian
 from .activations._srelu import SReLU as SReLU
 from .attention._learnable_attention import LearnableAttention as LearnableAttention
 from .attention._learnable_attention import replace_attention as replace_attention

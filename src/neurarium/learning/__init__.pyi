@@ -1,5 +1,7 @@
 from ._rule import Backprop as Backprop
 from ._rule import LearningRule as LearningRule
+from .adversarial._game import AdversarialGame as AdversarialGame
+from .adversarial._schema_game import SchemaGame as SchemaGame
 from .boosting._boosted_estimators import GradientBoostedNetworkClassifier as GradientBoostedNetworkClassifier
 from .boosting._boosted_estimators import GradientBoostedNetworkRegressor as GradientBoostedNetworkRegressor
 from .boosting._boosted_head import boost_head as boost_head

@@ -1,3 +1,5 @@
+from .adversarial._adversarial import AdversarialLoss as AdversarialLoss
+from .adversarial._adversarial import gradient_penalty as gradient_penalty
 from .collapse._feature_decay import FeatureDecay as FeatureDecay
 from .collapse._head_input import FeatureLoss as FeatureLoss
 from .collapse._head_input import HeadInput as HeadInput

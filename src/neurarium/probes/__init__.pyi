@@ -21,6 +21,12 @@ from .concepts._fairness import GroupRates as GroupRates
 from .concepts._fairness import Leakage as Leakage
 from .concepts._fairness import attribute_leakage as attribute_leakage
 from .concepts._fairness import group_rates as group_rates
+from .density._coverage import ModeCoverage as ModeCoverage
+from .density._coverage import mode_coverage as mode_coverage
+from .density._discriminator import DiscriminatorReport as DiscriminatorReport
+from .density._discriminator import discriminator_report as discriminator_report
+from .density._parzen import ParzenLikelihood as ParzenLikelihood
+from .density._parzen import parzen_log_likelihood as parzen_log_likelihood
 from .fisher._fisher import FisherDiagonal as FisherDiagonal
 from .fisher._fisher import fisher_diagonal as fisher_diagonal
 from .fisher._fisher_overlap import FisherOverlap as FisherOverlap

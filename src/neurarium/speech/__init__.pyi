@@ -1,3 +1,4 @@
+from ._cepstra import mfcc as mfcc
 from ._joining import JoinedWords as JoinedWords
 from ._joining import join_words as join_words
 from ._joining import log_mel as log_mel

@@ -1,0 +1,1 @@
+"""Games: networks that learn from others which learn against them."""

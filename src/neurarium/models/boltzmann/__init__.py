@@ -1,0 +1,1 @@
+"""Energy models with one layer of hidden units, and deep networks made of them."""

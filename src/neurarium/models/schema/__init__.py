@@ -1,0 +1,1 @@
+"""Systems of several networks as schemas: types, arrows, and equations between composites."""

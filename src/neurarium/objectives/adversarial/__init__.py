@@ -1,0 +1,1 @@
+"""Losses of games between a generator and a discriminator."""

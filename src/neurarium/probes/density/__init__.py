@@ -1,0 +1,1 @@
+"""How well samples stand for data: windows, modes, a discriminator's view."""
