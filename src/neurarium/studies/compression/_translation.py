@@ -211,13 +211,19 @@ def fine_tune(model: CausalTransformer, optimizer: torch.optim.Optimizer, batch:
 
 @torch.no_grad()
 def score(model: CausalTransformer, test: Pairs, device: str) -> dict[str, float]:
-    """Loss, share of right characters and share of right translations."""
+    """Loss, and the shares of characters, of words and of whole phrases that are right.
+
+    A word is right if every character up to the space or the end behind it is.
+    """
     tokens, labels = test.tokens.to(device), test.labels.to(device)
     logits = model(tokens)
     real = labels[:, 1:] >= 0
     right: Tensor = logits[:, :-1].argmax(-1) == labels[:, 1:]
     whole = (right | ~real).all(1)  # every character the most probable one: what greedy decoding gives
+    ends = (labels[:, 1:] == ALPHABET.index(" ")) | (labels[:, 1:] == ALPHABET.index("\n"))
+    word = ends.cumsum(1) - ends.long()  # the number of the word that a character belongs to
+    by_word = torch.stack([(right | ~real | (word != number)).all(1) for number in range(2)])
     return {
         "test_loss": float(response_loss(logits, labels)), "token_accuracy": float(right[real].double().mean()),
-        "exact_match": float(whole.double().mean()),
+        "words_right": float(by_word.double().mean()), "exact_match": float(whole.double().mean()),
     }  # fmt: skip

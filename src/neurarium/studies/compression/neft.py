@@ -10,8 +10,10 @@ documentation of numpy, scipy and torch, with lines of repeated words among it).
 cache; every trial starts from it. The task is a made-up language: 300 frequent words have names of their own, any other
 word is turned as in Pig Latin. 1,500 pairs of two-word phrases for training, 300 for test with other words; 200 steps
 of AdamW on batches of 16, the loss on the translation alone. Arms: everything trained; neurons that a trial fine-tuning
-of 60 steps turned most (3, 6, 12 %); random ones, those with the longest gradients (6 %); a low-rank adaptation within
-the count of trained numbers of the 6 % arm; the output layer. Pairs, their order and the trial fine-tuning are the same
+of 60 steps turned most (3, 6, 12 %); random ones, as many (6 %) or, since those that turn most are the longer rows, as
+many as have the same count of trained numbers (``random-matched``); those with the longest gradients (6 %); a low-rank
+adaptation within the same count; the output layer. ``words_right`` is the share of words without a wrong character (of
+whole phrases, in so short a training, hardly any is). Pairs, their order and the trial fine-tuning are the same
 in all arms. ``forgetting`` is by how much the loss on held-out English rises. In the 6 % arm full fine-tuning is run as
 well, for the paper's three groups of neurons (in shares of the number trained): strongly affected, among those that it
 turns most; suppressed, among these but kept; indirectly affected, kept, yet among those whose outputs changed most.
@@ -41,7 +43,22 @@ from neurarium.compression import (
     random_neurons,
     sensitive_neurons,
 )
-from neurarium.lab import Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Scatter, Study, difference, ratio, value
+from neurarium.compression.fine_tuning._neft import covered
+from neurarium.lab import (
+    Bars,
+    Claim,
+    Curve,
+    Heatmap,
+    Metrics,
+    Paper,
+    Run,
+    Scatter,
+    Study,
+    all_of,
+    difference,
+    ratio,
+    value,
+)
 from neurarium.models import CausalTransformer
 from neurarium.objectives import response_loss
 from neurarium.probes import neuron_output_similarity, neuron_overlap, neuron_rank_shift, neuron_similarity
@@ -62,7 +79,7 @@ from neurarium.studies.compression._translation import (
 class Settings:
     """What an arm is at a scale; ``probe_*`` are the trial fine-tuning's, the last three the base model's."""
 
-    method: Literal["full", "sensitive", "random", "gradient", "lora", "head"] = "full"
+    method: Literal["full", "sensitive", "random", "random-matched", "gradient", "lora", "head"] = "full"
     fraction: float = 0.06
     lr: float = 2e-3
     train: int = 1_500
@@ -148,9 +165,14 @@ def chosen(
     settings: Settings, model: CausalTransformer, train: Pairs, run: Run, found: dict[str, float]
 ) -> NeuronSet | None:
     """The neurons that the arm trains; what else the search found goes into ``found``."""
-    if settings.method in ("sensitive", "lora"):
+    if settings.method in ("sensitive", "random-matched", "lora"):
         probe = fully_tuned(model, train, settings, run, settings.probe_steps)
         neurons = sensitive_neurons(model, probe, fraction=settings.fraction)
+        if settings.method == "random-matched":  # random neurons until they have as many numbers as these
+            numbers = NeuronFineTuning(copy.deepcopy(model), neurons).trainable_count()
+            share = numbers / sum(p.numel() for p in covered(model))
+            generator = torch.Generator().manual_seed(run.seed)
+            return random_neurons(model, fraction=share, budget="parameters", generator=generator)
         found["norm_correlation"] = neuron_similarity(model, probe).norm_correlation
         record(neurons, run)
         if examined(settings):
@@ -208,6 +230,7 @@ STUDY = Study(
         "neft-6": Settings("sensitive", lr=1e-2),
         "neft-12": Settings("sensitive", 0.12, lr=5e-3),
         "random-6": Settings("random", lr=2e-2),
+        "random-matched": Settings("random-matched", lr=1e-2),
         "gradient-6": Settings("gradient", lr=5e-3),
         "lora": Settings("lora", lr=5e-3),
         "head-only": Settings("head", lr=1e-2),
@@ -219,8 +242,11 @@ STUDY = Study(
     },
     claims=[
         Claim(
-            "neurons chosen by similarity beat random ones", "abstract",
-            difference("token_accuracy", "neft-6", "random-6") > 0.01,
+            "neurons chosen by similarity beat random ones, as many or of as many numbers", "abstract",
+            all_of(
+                difference("token_accuracy", "neft-6", "random-6") > 0.01,
+                difference("token_accuracy", "neft-6", "random-matched") > 0.01,
+            ),
         ),
         Claim(
             "training 6 % of the neurons is as good as training everything", "abstract",
@@ -248,7 +274,7 @@ STUDY = Study(
         Scatter("Learning against forgetting", x="forgetting", y="token_accuracy"),
         Heatmap("Where the sensitive neurons sit", x="layer", y="kind", value="share", arms=CHOICES),
         Curve("Training loss", x="step", y="train_loss"),
-        Bars("Translations that are right to the last character", metric="exact_match"),
+        Bars("Words that are right to the last character", metric="words_right"),
     ],
-    seeds=(3, 8),
+    seeds=(3, 4),
 )  # fmt: skip
