@@ -255,5 +255,5 @@ STUDY = Study(
             arms=("deep/gbnn",),
         ),
     ],
-    seeds=(3, 4),
+    seeds=(3, 8),
 )  # fmt: skip

@@ -10,9 +10,11 @@ Small: 24 runs of digit classifiers (64-a-b-10, six pairs of widths, four seeds 
 second window of each gave the same errors on seed 100). It then jumps every 50 of 1,000 steps, 16 snapshots ahead at
 first and one at the end, on three tasks: the family (64-16-16-10 from a new seed), a wider network (64-32-32-10), and a
 convolutional network (8 and 16 channels) on MNIST at 14 x 14 pixels, of a kind it has never seen. A task's target is
-Adam's own loss after 60 % of its steps at the same seed, and the speed-up is the share of Adam's steps to that loss
-that the jumps save; a step with a jump counts as a step. It is measured on the validation loss and, because 1,259
-digits are learnt by heart and their validation loss soon stops falling, on the loss of 1,000 training examples too. The
+Adam's own best loss within 60 % of its steps at the same seed, and the speed-up is the share of Adam's steps to that
+loss that the jumps save; a step with a jump counts as a step. Best means the lowest so far, which never rises; where
+the jumps cost steps the speed-up is minus the share that Adam saves of theirs, so it lies between -1 and 1, and a
+target that is never reached counts as all 1,000 steps. It is measured on the validation loss and, because 1,259 digits
+are learnt by heart and their validation loss soon stops falling, on the loss of 1,000 training examples too. The
 prediction error is the mean absolute error of the scaled future parameters of three runs not trained on, over all
 windows and horizons. Networks have 32 hidden units; NiNo has two layers of messages and updates edges after both, so
 that both count. `nino-shuffled` sees the same parameters on edges whose ends are permuted over the graph. No setting
@@ -115,13 +117,16 @@ class Point(NamedTuple):
     validation: float
 
 
-def speedup(plain: list[Point], jumping: list[Point], loss: str, never: int) -> float:
-    """Share saved of the steps that a plain run takes to the loss that it has after 60 % of its steps."""
-    target = next(getattr(point, loss) for point in plain if point.step >= 0.6 * never)
+def speedup(plain: Sequence[Point], jumping: Sequence[Point], loss: str, never: int) -> float:
+    """Share saved of the steps to the best loss that a plain run has within 60 % of its steps, between -1 and 1.
+
+    Where the jumps cost steps it is minus the share that the plain run saves of them.
+    """
+    target = min(getattr(point, loss) for point in plain if point.step <= 0.6 * never)
     alone, helped = (
         next((point.step for point in run if getattr(point, loss) <= target), never) for run in (plain, jumping)
     )
-    return 1 - helped / alone
+    return (alone - helped) / max(alone, helped)
 
 
 def train(
