@@ -11,6 +11,7 @@ from .chain_graph._layers import Layer as Layer
 from .chain_graph._layers import node_of as node_of
 from .chain_graph._nodes import Categorical as Categorical
 from .chain_graph._nodes import Certain as Certain
+from .chain_graph._nodes import Gated as Gated
 from .chain_graph._nodes import Gaussian as Gaussian
 from .chain_graph._nodes import Node as Node
 from .chain_graph._nodes import Rectified as Rectified

@@ -182,6 +182,12 @@ def test_nodes_are_activations_and_their_laws_add_up():
         torch.testing.assert_close(p.sum(0), torch.ones(7).double())
         torch.testing.assert_close((p * values).sum(0), node.mean(e))
         torch.testing.assert_close((p * values.square()).sum(0) - node.mean(e).square(), node.variance(e))
+    for activation in (nn.GELU(), nn.SiLU()):
+        node = node_of(activation)
+        torch.testing.assert_close(node.mean(e), activation(e))
+        gates = node.draw(e.expand(100_000, 7), generator=seeded())
+        torch.testing.assert_close(gates.mean(0), node.mean(e), atol=0.03, rtol=0)
+        torch.testing.assert_close(gates.var(0), node.variance(e), atol=0.03, rtol=0.03)
     odd = TwoValued(-0.5, 2.0)
     weights = torch.stack([(odd.low * e).exp(), (odd.high * e).exp()])
     torch.testing.assert_close((odd.low * weights[0] + odd.high * weights[1]) / weights.sum(0), odd.mean(e))

@@ -24,6 +24,7 @@ MODULES: dict[str, ModuleExample] = {
 EXAMPLES: dict[str, Example] = {
     "Categorical": lambda w: theory.Categorical().mean(w.x(4, 3), w.positive(4, 3)),
     "Certain": lambda w: theory.Certain(torch.tanh).variance(w.x(4, 3), w.positive(4, 3)),
+    "Gated": lambda w: theory.Gated(torch.sigmoid).mean(w.x(4, 3), w.positive(4, 3)),
     "Gaussian": lambda w: theory.Gaussian(0.5).log_prob(w.x(4, 3), w.x(4, 3, seed=1)),
     "Node": lambda w: theory.TwoValued().log_prob(w.x(4, 3).sign(), w.x(4, 3, seed=1)),
     "Rectified": lambda w: theory.Rectified().mean(w.x(4, 3), w.positive(4, 3)),

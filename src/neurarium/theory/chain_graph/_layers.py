@@ -13,7 +13,7 @@ from torch import fx, nn
 from neurarium.layers import RectifiedGaussian
 from neurarium.theory.chain_graph import _moments
 from neurarium.theory.chain_graph._moments import Moments
-from neurarium.theory.chain_graph._nodes import Categorical, Certain, Node, Rectified, TwoValued
+from neurarium.theory.chain_graph._nodes import Categorical, Certain, Gated, Node, Rectified, TwoValued
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def node_of(activation: Any) -> Node | None:
         return Rectified(activation)
     if isinstance(activation, nn.LeakyReLU):
         return Rectified(RectifiedGaussian(negative_slope=activation.negative_slope))
-    if isinstance(activation, (nn.GELU, nn.SiLU, nn.ELU, nn.Hardtanh, nn.Mish)):
+    if isinstance(activation, (nn.ELU, nn.Hardtanh, nn.Mish)):
         return Certain(activation)
     make = _NODES.get(type(activation) if isinstance(activation, nn.Module) else activation)
     return make() if make else None
@@ -51,6 +51,8 @@ _NODES: dict[Any, Callable[[], Node]] = {
     **dict.fromkeys((nn.Tanh, torch.tanh, nn.functional.tanh, "tanh"), lambda: TwoValued(-1.0, 1.0)),
     **dict.fromkeys((nn.ReLU, torch.relu, nn.functional.relu, "relu"), Rectified),
     **dict.fromkeys((nn.Softplus, nn.functional.softplus), lambda: Rectified(RectifiedGaussian("softplus"))),
+    **dict.fromkeys((nn.GELU, nn.functional.gelu), lambda: Gated(torch.special.ndtr)),
+    **dict.fromkeys((nn.SiLU, nn.functional.silu), lambda: Gated(torch.sigmoid)),
     nn.Softmax: Categorical,
 }
 """Kind of module, function or name of a method -> its node."""

@@ -192,6 +192,42 @@ class Certain(Node):
         return torch.where(x == self.function(e), 0.0, -torch.inf).to(e)
 
 
+@dataclass(frozen=True)
+class Gated(Node):
+    """Units that let their input through with a probability that depends on it, and are 0 else: GELU and SiLU.
+
+    GELU was introduced as this expectation, ``e Phi(e)``; the paper has no such node.
+
+    Args:
+        gate: probability of letting an input through.
+    """
+
+    gate: Callable[[Tensor], Tensor]
+
+    def mean(self, e: Units, variance: Units | None = None) -> Units:
+        """``e gate(e)``; its average by quadrature over normal inputs."""
+        return normal_average(lambda at: at * self.gate(at), e, variance)
+
+    def variance(self, e: Units, variance: Units | None = None) -> Units:
+        """``e² gate (1 - gate)`` for certain inputs."""
+        second = normal_average(lambda at: at.square() * self.gate(at), e, variance)
+        return (second - self.mean(e, variance).square()).clamp_min(0)
+
+    def draw(self, e: Units, variance: Units | None = None, generator: torch.Generator | None = None) -> Units:
+        """The input or 0; the gradient is that of the mean."""
+        if variance is not None:
+            e = Gaussian().draw(e, variance, generator)
+        mean = e * self.gate(e)
+        device = e.device if generator is None else generator.device
+        coin = torch.rand(e.shape, generator=generator, device=device).to(e) < self.gate(e)
+        return mean + (e * coin - mean).detach()
+
+    def log_prob(self, x: Units, e: Units) -> Units:
+        """Of the input, or of 0."""
+        p = self.gate(e)
+        return torch.where(x == e, p.log(), torch.where(x == 0, torch.log1p(-p), -torch.inf))
+
+
 def normal_average(function: Callable[[Tensor], Tensor], mean: Tensor, variance: Tensor | None) -> Tensor:
     """``E function(N(mean, variance))`` by Gauss-Hermite quadrature; the function itself without a variance."""
     if variance is None:
