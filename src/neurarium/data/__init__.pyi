@@ -11,6 +11,17 @@ from .graphs._structures import Triples as Triples
 from .graphs._structures import load_crowd as load_crowd
 from .graphs._structures import load_graph as load_graph
 from .graphs._structures import load_triples as load_triples
+from .groups._finite_group import FiniteGroup as FiniteGroup
+from .groups._real_irreps import RealIrrep as RealIrrep
+from .groups._word_task import all_pairs as all_pairs
+from .groups._word_task import word_task as word_task
+from .hard_symmetric._degree_parities import degree_counts as degree_counts
+from .hard_symmetric._degree_parities import degree_parity as degree_parity
+from .hard_symmetric._invariant_polynomials import invariant_polynomial as invariant_polynomial
+from .hard_symmetric._relu_families import planar_harmonic as planar_harmonic
+from .hard_symmetric._relu_families import subset_parity as subset_parity
+from .hard_symmetric._target import SymmetricTarget as SymmetricTarget
+from .hard_symmetric._target import cyclic_shifts as cyclic_shifts
 from .images._binarise import binarise as binarise
 from .images._cifar_c import CIFAR_C as CIFAR_C
 from .images._cifar_c import cifar_c as cifar_c

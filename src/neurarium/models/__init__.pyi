@@ -14,6 +14,11 @@ from .boltzmann._partition import LogPartition as LogPartition
 from .boltzmann._partition import log_partition as log_partition
 from .boltzmann._pretraining import pretrain_layers as pretrain_layers
 from .boltzmann._rbm import RBM as RBM
+from .averaged._graph_sum_net import GraphSumNet as GraphSumNet
+from .averaged._group_averaged import FrameAveraged as FrameAveraged
+from .averaged._group_averaged import GroupAveraged as GroupAveraged
+from .averaged._group_averaged import cyclic_frame as cyclic_frame
+from .averaged._group_averaged import sorting_frame as sorting_frame
 from .dense._deep_mlp import DeepMlp as DeepMlp
 from .dense._deep_mlp import Highway as Highway
 from .dense._one_neuron import OneNeuronNet as OneNeuronNet
@@ -36,6 +41,10 @@ from .features._feature_extractors import TableStandardizer as TableStandardizer
 from .features._feature_extractors import TextHasher as TextHasher
 from .features._feature_extractors import feature_extractor as feature_extractor
 from .features._frozen_encoder import FrozenEncoder as FrozenEncoder
+from .groups._composition import composition_network as composition_network
+from .groups._group_mlp import GroupMLP as GroupMLP
+from .groups._group_transformer import GroupTransformer as GroupTransformer
+from .groups._hadamard_net import HadamardNet as HadamardNet
 from .kan._formula import Formula as Formula
 from .kan._formula import formula as formula
 from .kan._functions import EDGE_FUNCTIONS as EDGE_FUNCTIONS

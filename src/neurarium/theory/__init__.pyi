@@ -21,6 +21,13 @@ from .collapse._geometry import CollapseGeometry as CollapseGeometry
 from .collapse._geometry import collapse_geometry as collapse_geometry
 from .collapse._geometry import critical_count as critical_count
 from .collapse._unconstrained_features import DeepLinearUFM as DeepLinearUFM
+from .groups._cp_decomposition import CpDecomposition as CpDecomposition
+from .groups._cp_decomposition import cp_decomposition as cp_decomposition
+from .groups._word_tensors import RankBound as RankBound
+from .groups._word_tensors import fusion_cover as fusion_cover
+from .groups._word_tensors import rank_bound as rank_bound
+from .groups._word_tensors import word_support as word_support
+from .groups._word_tensors import word_tensor as word_tensor
 from .hebbian._dense_hebbian import crosstalk as crosstalk
 from .hebbian._dense_hebbian import dataset_entropy as dataset_entropy
 from .hebbian._dense_hebbian import examples_needed as examples_needed
@@ -38,6 +45,13 @@ from .hebbian._replica_theory import OrderParameters as OrderParameters
 from .hebbian._replica_theory import critical_load as critical_load
 from .hebbian._replica_theory import phase_diagram as phase_diagram
 from .hebbian._replica_theory import replica_symmetric as replica_symmetric
+from .statistical_queries._correlations import CorrelationReport as CorrelationReport
+from .statistical_queries._correlations import correlation_matrix as correlation_matrix
+from .statistical_queries._correlations import csq_lower_bound as csq_lower_bound
+from .statistical_queries._correlations import largest_uncorrelated_subset as largest_uncorrelated_subset
+from .statistical_queries._gf2 import solve_parity as solve_parity
+from .statistical_queries._gradient_signal import GradientSignal as GradientSignal
+from .statistical_queries._gradient_signal import gradient_signal as gradient_signal
 from .teacher_student._teacher_student import LearningCurve as LearningCurve
 from .teacher_student._teacher_student import TeacherStudent as TeacherStudent
 from .teacher_student._teacher_student import order_parameter_dynamics as order_parameter_dynamics

@@ -1,0 +1,1 @@
+"""Networks made invariant or equivariant by averaging."""

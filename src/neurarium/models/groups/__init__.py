@@ -1,0 +1,1 @@
+"""Networks that compute in finite groups, trained or written down."""

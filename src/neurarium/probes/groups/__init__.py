@@ -1,0 +1,1 @@
+"""Which representations of a group a network uses."""

@@ -1,0 +1,1 @@
+"""Words in finite groups as tensors: support and rank."""
