@@ -1,6 +1,11 @@
 from ._concept_subspace import ConceptSubspaceNetwork as ConceptSubspaceNetwork
 from ._concept_subspace import ConceptWeights as ConceptWeights
 from .autoencoder._autoencoder import Autoencoder as Autoencoder
+from .averaged._graph_sum_net import GraphSumNet as GraphSumNet
+from .averaged._group_averaged import FrameAveraged as FrameAveraged
+from .averaged._group_averaged import GroupAveraged as GroupAveraged
+from .averaged._group_averaged import cyclic_frame as cyclic_frame
+from .averaged._group_averaged import sorting_frame as sorting_frame
 from .boltzmann._annealing import ImportanceEstimate as ImportanceEstimate
 from .boltzmann._annealing import annealed_importance as annealed_importance
 from .boltzmann._contrastive_divergence import ContrastiveDivergence as ContrastiveDivergence
@@ -14,11 +19,6 @@ from .boltzmann._partition import LogPartition as LogPartition
 from .boltzmann._partition import log_partition as log_partition
 from .boltzmann._pretraining import pretrain_layers as pretrain_layers
 from .boltzmann._rbm import RBM as RBM
-from .averaged._graph_sum_net import GraphSumNet as GraphSumNet
-from .averaged._group_averaged import FrameAveraged as FrameAveraged
-from .averaged._group_averaged import GroupAveraged as GroupAveraged
-from .averaged._group_averaged import cyclic_frame as cyclic_frame
-from .averaged._group_averaged import sorting_frame as sorting_frame
 from .dense._deep_mlp import DeepMlp as DeepMlp
 from .dense._deep_mlp import Highway as Highway
 from .dense._one_neuron import OneNeuronNet as OneNeuronNet
