@@ -89,6 +89,13 @@ from .neurons._neurons import NeuronSimilarity as NeuronSimilarity
 from .neurons._neurons import neuron_overlap as neuron_overlap
 from .neurons._neurons import neuron_rank_shift as neuron_rank_shift
 from .neurons._neurons import neuron_similarity as neuron_similarity
+from .regions._grow_tree import decision_tree as decision_tree
+from .regions._local_affine import LocalAffine as LocalAffine
+from .regions._local_affine import local_affine as local_affine
+from .regions._network_tree import Leaf as Leaf
+from .regions._network_tree import NetworkTree as NetworkTree
+from .regions._network_tree import TreeCost as TreeCost
+from .regions._polyhedron import Polyhedron as Polyhedron
 from .signals._alignment import Alignment as Alignment
 from .signals._alignment import alignment as alignment
 from .signals._echo_state import EchoState as EchoState
