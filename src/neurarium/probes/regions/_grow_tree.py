@@ -126,7 +126,7 @@ class _Growth:
 
     def _merge(self) -> None:
         """Drop every rule whose two answers lead to one class."""
-        now = {}  # a rule that went -> the leaf in its place
+        now: dict[int, int] = {}  # a rule that went -> the leaf in its place
         for k in reversed(range(len(self.rules))):  # what is below a rule comes after it
             below, above = (now.get(place, place) for place in self.children[k])
             self.children[k] = [below, above]
