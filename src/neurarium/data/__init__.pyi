@@ -59,6 +59,10 @@ from .synthetic._algorithmic import copy_paste as copy_paste
 from .synthetic._algorithmic import parity as parity
 from .synthetic._patterns import diluted_patterns as diluted_patterns
 from .synthetic._patterns import noisy_examples as noisy_examples
+from .synthetic._shapes import Shapes as Shapes
+from .synthetic._shapes import annuli as annuli
+from .synthetic._shapes import discs as discs
+from .synthetic._shapes import nested as nested
 from .synthetic._stories import two_fact_stories as two_fact_stories
 from .text._corpora import characters as characters
 from .text._corpora import load_corpus as load_corpus

@@ -41,6 +41,8 @@ from .groups._isotypic_energy import IsotypicEnergy as IsotypicEnergy
 from .groups._isotypic_energy import isotypic_energy as isotypic_energy
 from .groups._universality import UniversalityTable as UniversalityTable
 from .groups._universality import universality as universality
+from .grids._function_grid import PlaneSlice as PlaneSlice
+from .grids._function_grid import plane_slice as plane_slice
 from .kan._edge_scores import EdgeScores as EdgeScores
 from .kan._edge_scores import edge_scores as edge_scores
 from .latent._decoder_curves import DecoderCurves as DecoderCurves
@@ -126,6 +128,14 @@ from .similarity._unit_alignment import align_units as align_units
 from .similarity._unit_correlation import UnitCorrelation as UnitCorrelation
 from .similarity._unit_correlation import UnitCorrelations as UnitCorrelations
 from .similarity._unit_correlation import unit_correlations as unit_correlations
+from .topology._betti import Betti as Betti
+from .topology._betti import betti_numbers as betti_numbers
+from .topology._decision_region import RegionHomology as RegionHomology
+from .topology._decision_region import decision_region_homology as decision_region_homology
+from .topology._grid_persistence import Persistence as Persistence
+from .topology._grid_persistence import grid_persistence as grid_persistence
+from .topology._point_cloud import PointCloudHomology as PointCloudHomology
+from .topology._point_cloud import point_cloud_homology as point_cloud_homology
 from .training_speed._early_stop import EarlyStop as EarlyStop
 from .training_speed._early_stop import early_stop as early_stop
 from .training_speed._law_over_seeds import LawOverSeeds as LawOverSeeds

@@ -3,6 +3,9 @@ from ._reward import student_reward as student_reward
 from ._reward import tolerance as tolerance
 from .basis_selection._basis_selection import BasisChoice as BasisChoice
 from .basis_selection._basis_selection import BasisSelection as BasisSelection
+from .capacity._smallest_width import PhaseTransition as PhaseTransition
+from .capacity._smallest_width import smallest_width as smallest_width
+from .capacity._train_together import train_together as train_together
 from .policy_gradient._actor_critic import ActorCritic as ActorCritic
 from .policy_gradient._actor_critic import ActorCriticRemovalSearch as ActorCriticRemovalSearch
 from .policy_gradient._actor_critic import ActorCriticShrinkSearch as ActorCriticShrinkSearch

@@ -7,13 +7,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from neurarium import probes
-from neurarium.testing.world import Example, World
+from neurarium import probes, search
+from neurarium.data import Arrays
+from neurarium.testing.world import Example, ModuleExample, World
 
 EXAMPLES: dict[str, Example] = {
     "decision_tree": lambda w: grown(w),
+    "betti_numbers": lambda w: probes.betti_numbers(w.x(9, 9) > 0),
+    "decision_region_homology": lambda w: probes.decision_region_homology(
+        w.mlp(2, 8, 1), (-1.0, 1.0), resolution=9, largest=33
+    ),
+    "grid_persistence": lambda w: probes.grid_persistence(w.x(9, 9)),
+    "plane_slice": lambda w: probes.plane_slice(bent(w), w.x(3, 4))(w.x(5, 2)),
+    "point_cloud_homology": lambda w: probes.point_cloud_homology(w.x(20, 3)),
+    "smallest_width": lambda w: (
+        search.smallest_width(
+            lambda h: w.mlp(8, h, 3), labelled(w), [1, 4], range(2), lambda model: model[0].out_features > 1, steps=2
+        ).rates
+    ),
+    "train_together": lambda w: search.train_together(lambda: w.mlp(8, 4, 3), labelled(w), range(2), steps=2),
     "local_affine": lambda w: probes.local_affine(bent(w), w.x(3, 4)),
 }
+
+MODULES: dict[str, ModuleExample] = {
+    "PlaneSlice": lambda w: (
+        probes.PlaneSlice(nn.Linear(4, 3), torch.zeros(4), torch.ones(4), torch.arange(4.0)), (w.x(5, 2),)
+    ),
+}  # fmt: skip
 
 
 def bent(w: World) -> nn.Module:
@@ -21,6 +41,11 @@ def bent(w: World) -> nn.Module:
     return w.new(lambda: nn.Sequential(
         nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 4), nn.Hardtanh(), nn.Linear(4, 3)
     ))  # fmt: skip
+
+
+def labelled(w: World) -> Arrays:
+    """Examples of three classes."""
+    return Arrays(w.examples(), w.y().long())
 
 
 def grown(w: World) -> Any:

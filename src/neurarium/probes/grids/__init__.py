@@ -1,0 +1,1 @@
+"""A network's output on grids and planes of its input space."""

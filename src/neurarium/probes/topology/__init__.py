@@ -1,0 +1,1 @@
+"""Homology of decision regions and of point clouds."""
