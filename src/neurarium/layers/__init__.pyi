@@ -14,6 +14,8 @@ from .attention._learnable_attention import replace_attention as replace_attenti
 from .attention._operator import AttentionOperator as AttentionOperator
 from .attention._operator import SoftmaxOperator as SoftmaxOperator
 from .attention._simplex import project_simplex as project_simplex
+from .activations._waves import Gaussian as Gaussian
+from .activations._waves import Sine as Sine
 from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule

@@ -23,6 +23,7 @@ from .dense._deep_mlp import DeepMlp as DeepMlp
 from .dense._deep_mlp import Highway as Highway
 from .dense._one_neuron import OneNeuronNet as OneNeuronNet
 from .dense._plain_mlp import plain_mlp as plain_mlp
+from .dense._variant_mlp import VariantMlp as VariantMlp
 from .editing._architecture import Architecture as Architecture
 from .editing._architecture import Group as Group
 from .editing._architecture import Segment as Segment

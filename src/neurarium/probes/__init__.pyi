@@ -11,6 +11,14 @@ from .collapse._few_shot import FewShotReport as FewShotReport
 from .collapse._few_shot import few_shot_accuracy as few_shot_accuracy
 from .collapse._neural_collapse import CollapseReport as CollapseReport
 from .collapse._neural_collapse import neural_collapse as neural_collapse
+from .complexity._function_complexity import Complexity as Complexity
+from .complexity._function_complexity import boolean_complexity as boolean_complexity
+from .complexity._function_complexity import function_complexity as function_complexity
+from .complexity._function_complexity import grid_complexity as grid_complexity
+from .complexity._generated import GeneratedComplexity as GeneratedComplexity
+from .complexity._generated import generated_complexity as generated_complexity
+from .complexity._random_weights import ComplexitySweep as ComplexitySweep
+from .complexity._random_weights import random_weight_complexity as random_weight_complexity
 from .concepts._class_tree import MistakeCost as MistakeCost
 from .concepts._class_tree import PrototypeTree as PrototypeTree
 from .concepts._class_tree import mistake_cost as mistake_cost

@@ -1,0 +1,1 @@
+"""How complex the function is that a network computes, trained or with random weights."""
