@@ -9,13 +9,13 @@ from ._linear_maps import linear_maps as linear_maps
 from .activations._maxout import Maxout as Maxout
 from .activations._rectified_gaussian import RectifiedGaussian as RectifiedGaussian
 from .activations._srelu import SReLU as SReLU
+from .activations._waves import Gaussian as Gaussian
+from .activations._waves import Sine as Sine
 from .attention._learnable_attention import LearnableAttention as LearnableAttention
 from .attention._learnable_attention import replace_attention as replace_attention
 from .attention._operator import AttentionOperator as AttentionOperator
 from .attention._operator import SoftmaxOperator as SoftmaxOperator
 from .attention._simplex import project_simplex as project_simplex
-from .activations._waves import Gaussian as Gaussian
-from .activations._waves import Sine as Sine
 from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule

@@ -41,6 +41,8 @@ from .fisher._fisher_overlap import FisherOverlap as FisherOverlap
 from .fisher._fisher_overlap import fisher_overlap as fisher_overlap
 from .fisher._perturbation import PerturbationCurve as PerturbationCurve
 from .fisher._perturbation import perturbation_curve as perturbation_curve
+from .grids._function_grid import PlaneSlice as PlaneSlice
+from .grids._function_grid import plane_slice as plane_slice
 from .groups._ablation import RepresentationAblation as RepresentationAblation
 from .groups._ablation import ablate_representations as ablate_representations
 from .groups._evidence import RepresentationEvidence as RepresentationEvidence
@@ -49,8 +51,6 @@ from .groups._isotypic_energy import IsotypicEnergy as IsotypicEnergy
 from .groups._isotypic_energy import isotypic_energy as isotypic_energy
 from .groups._universality import UniversalityTable as UniversalityTable
 from .groups._universality import universality as universality
-from .grids._function_grid import PlaneSlice as PlaneSlice
-from .grids._function_grid import plane_slice as plane_slice
 from .kan._edge_scores import EdgeScores as EdgeScores
 from .kan._edge_scores import edge_scores as edge_scores
 from .latent._decoder_curves import DecoderCurves as DecoderCurves
