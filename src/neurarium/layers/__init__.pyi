@@ -74,6 +74,12 @@ from .mixture._mlp_kan import kan_expert as kan_expert
 from .mixture._mlp_kan import mlp_expert as mlp_expert
 from .mixture._replace_feed_forward import replace_feed_forward as replace_feed_forward
 from .mixture._routing import Routing as Routing
+from .mixing._affine import Affine as Affine
+from .mixing._cross_patch import CrossPatch as CrossPatch
+from .mixing._cross_patch import TokenMean as TokenMean
+from .mixing._fold_affine import fold_affine as fold_affine
+from .mixing._resmlp_block import ResMLPBlock as ResMLPBlock
+from .mixing._resmlp_block import StochasticDepth as StochasticDepth
 from .monotonic._input_units import InputUnits as InputUnits
 from .monotonic._monotonic_activation import MonotonicActivation as MonotonicActivation
 from .monotonic._monotonic_linear import MonotonicLinear as MonotonicLinear
@@ -111,3 +117,9 @@ from .sparse._sparse_linear import SparseLinear as SparseLinear
 from .sparse._sparse_linear import sparsify as sparsify
 from .sparse._sparse_pattern import draw_positions as draw_positions
 from .sparse._sparse_pattern import epsilon_density as epsilon_density
+from .warping._dense_transformer import DenseTransformer as DenseTransformer
+from .warping._dense_transformer import insert_dense_transformer as insert_dense_transformer
+from .warping._splat import folding_penalty as folding_penalty
+from .warping._splat import splat as splat
+from .warping._thin_plate import control_points as control_points
+from .warping._thin_plate import thin_plate_matrix as thin_plate_matrix

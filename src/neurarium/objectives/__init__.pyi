@@ -8,6 +8,7 @@ from .constraint._echo_state import echo_state_bound as echo_state_bound
 from .constraint._monotonicity import MonotonicityPenalty as MonotonicityPenalty
 from .constraint._quadratic import QuadraticPenalty as QuadraticPenalty
 from .distillation._distillation import distillation_loss as distillation_loss
+from .distillation._hard import hard_distillation_loss as hard_distillation_loss
 from .distillation._logits import logit_mse as logit_mse
 from .distillation._logits import soft_cross_entropy as soft_cross_entropy
 from .kan._edge_sparsity import edge_sparsity as edge_sparsity

@@ -1,3 +1,5 @@
+from ._error_comparison import ErrorComparison as ErrorComparison
+from ._error_comparison import compare_errors as compare_errors
 from ._multiplications import MultiplicationReport as MultiplicationReport
 from ._multiplications import multiplication_report as multiplication_report
 from ._peakiness import Peakiness as Peakiness
@@ -5,6 +7,12 @@ from ._peakiness import peakiness as peakiness
 from ._result import ProbeResult as ProbeResult
 from .attention._attention_spectrum import AttentionSpectrum as AttentionSpectrum
 from .attention._attention_spectrum import attention_spectrum as attention_spectrum
+from ._traffic import ConvolutionTraffic as ConvolutionTraffic
+from ._traffic import convolution_traffic as convolution_traffic
+from .class_activation._class_activation import ClassActivation as ClassActivation
+from .class_activation._class_activation import class_activation as class_activation
+from .class_activation._window_deletion import WindowDeletion as WindowDeletion
+from .class_activation._window_deletion import window_deletion as window_deletion
 from .collapse._class_variance import ClassVariance as ClassVariance
 from .collapse._class_variance import class_distance_normalized_variance as class_distance_normalized_variance
 from .collapse._few_shot import FewShotReport as FewShotReport
@@ -106,6 +114,10 @@ from .regions._network_tree import Leaf as Leaf
 from .regions._network_tree import NetworkTree as NetworkTree
 from .regions._network_tree import TreeCost as TreeCost
 from .regions._polyhedron import Polyhedron as Polyhedron
+from .segmentation._scores import SegmentationScores as SegmentationScores
+from .segmentation._scores import segmentation_scores as segmentation_scores
+from .segmentation._warp import WarpSummary as WarpSummary
+from .segmentation._warp import warp_summary as warp_summary
 from .signals._alignment import Alignment as Alignment
 from .signals._alignment import alignment as alignment
 from .signals._echo_state import EchoState as EchoState
@@ -157,5 +169,7 @@ from .weights._bits import BitReport as BitReport
 from .weights._bits import bit_report as bit_report
 from .weights._power_law_test import PowerLawTest as PowerLawTest
 from .weights._power_law_test import power_law_test as power_law_test
+from .weights._mixing import MixingLocality as MixingLocality
+from .weights._mixing import mixing_locality as mixing_locality
 from .weights._topology import DegreeDistribution as DegreeDistribution
 from .weights._topology import degree_distribution as degree_distribution

@@ -14,7 +14,7 @@ from neurarium.testing.contract import require, same, seeded
 ARGUMENTS: dict[str, Any] = {
     "in_features": 8, "out_features": 6, "num_features": 8, "d_model": 8, "nhead": 2, "tasks": 3, "width": 8,
     "hidden_size": 8, "input_size": 8, "in_channels": 8, "out_channels": 6, "kernel_size": 3, "num_classes": 4,
-    "num_neurons": 8, "bits": 4, "verticals": (3, 5), "num_tokens": 5,
+    "num_neurons": 8, "bits": 4, "verticals": (3, 5), "num_tokens": 5, "num_patches": 5, "map_size": (6, 6),
     "make_block": lambda channels: nn.Conv2d(channels, channels, 3, padding=1),
 }  # fmt: skip
 """What a required argument of a layer is filled with, by its conventional name."""

@@ -1,0 +1,1 @@
+"""Mixing of tokens without attention: linear maps across patches, affine maps in the place of norms."""

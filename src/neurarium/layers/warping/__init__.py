@@ -1,0 +1,1 @@
+"""Maps that are bent to the image and bent back."""

@@ -1,0 +1,1 @@
+"""Classifiers of raw series: multilayer perceptron, fully convolutional and residual network."""

@@ -1,0 +1,1 @@
+"""Which part of an input decided, in networks that end in an average and a linear layer."""
