@@ -5,10 +5,10 @@ from ._multiplications import multiplication_report as multiplication_report
 from ._peakiness import Peakiness as Peakiness
 from ._peakiness import peakiness as peakiness
 from ._result import ProbeResult as ProbeResult
-from .attention._attention_spectrum import AttentionSpectrum as AttentionSpectrum
-from .attention._attention_spectrum import attention_spectrum as attention_spectrum
 from ._traffic import ConvolutionTraffic as ConvolutionTraffic
 from ._traffic import convolution_traffic as convolution_traffic
+from .attention._attention_spectrum import AttentionSpectrum as AttentionSpectrum
+from .attention._attention_spectrum import attention_spectrum as attention_spectrum
 from .class_activation._class_activation import ClassActivation as ClassActivation
 from .class_activation._class_activation import class_activation as class_activation
 from .class_activation._window_deletion import WindowDeletion as WindowDeletion
@@ -167,9 +167,9 @@ from .training_speed._power_law import PowerLaw as PowerLaw
 from .training_speed._power_law import learning_rate_law as learning_rate_law
 from .weights._bits import BitReport as BitReport
 from .weights._bits import bit_report as bit_report
-from .weights._power_law_test import PowerLawTest as PowerLawTest
-from .weights._power_law_test import power_law_test as power_law_test
 from .weights._mixing import MixingLocality as MixingLocality
 from .weights._mixing import mixing_locality as mixing_locality
+from .weights._power_law_test import PowerLawTest as PowerLawTest
+from .weights._power_law_test import power_law_test as power_law_test
 from .weights._topology import DegreeDistribution as DegreeDistribution
 from .weights._topology import degree_distribution as degree_distribution
