@@ -33,6 +33,7 @@ from .known._cache import describe as describe
 from .known._cache import fetch as fetch
 from .sequences._lempel_ziv import lempel_ziv as lempel_ziv
 from .sequences._lempel_ziv import relative_lempel_ziv as relative_lempel_ziv
+from .sequences._repeats import repeat_complexity as repeat_complexity
 from .series._time_series import SeriesSplit as SeriesSplit
 from .series._time_series import load_time_series as load_time_series
 from .sounds._recordings import AudioSplit as AudioSplit

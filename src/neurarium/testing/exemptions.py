@@ -92,6 +92,8 @@ EXEMPT: dict[str, str] = {
     "critical_dilution": _NUMBERS,
     "critical_count": _NUMBERS,
     "few_shot_bound": _NUMBERS,
+    "finite_hypothesis_bound": _NUMBERS,
+    "no_free_lunch_bound": _NUMBERS,
     "collapse_geometry": _CPU,
     "DeepLinearUFM": "a model of unconstrained features whose inputs are its own parameters",
     "critical_load": _NUMBERS,

@@ -28,6 +28,8 @@ from .groups._word_tensors import fusion_cover as fusion_cover
 from .groups._word_tensors import rank_bound as rank_bound
 from .groups._word_tensors import word_support as word_support
 from .groups._word_tensors import word_tensor as word_tensor
+from .description_length._description_length import finite_hypothesis_bound as finite_hypothesis_bound
+from .description_length._description_length import no_free_lunch_bound as no_free_lunch_bound
 from .hebbian._dense_hebbian import crosstalk as crosstalk
 from .hebbian._dense_hebbian import dataset_entropy as dataset_entropy
 from .hebbian._dense_hebbian import examples_needed as examples_needed

@@ -1,0 +1,1 @@
+"""What the length of a description says of errors."""
