@@ -21,6 +21,8 @@ from .collapse._geometry import CollapseGeometry as CollapseGeometry
 from .collapse._geometry import collapse_geometry as collapse_geometry
 from .collapse._geometry import critical_count as critical_count
 from .collapse._unconstrained_features import DeepLinearUFM as DeepLinearUFM
+from .description_length._description_length import finite_hypothesis_bound as finite_hypothesis_bound
+from .description_length._description_length import no_free_lunch_bound as no_free_lunch_bound
 from .groups._cp_decomposition import CpDecomposition as CpDecomposition
 from .groups._cp_decomposition import cp_decomposition as cp_decomposition
 from .groups._word_tensors import RankBound as RankBound
@@ -28,8 +30,6 @@ from .groups._word_tensors import fusion_cover as fusion_cover
 from .groups._word_tensors import rank_bound as rank_bound
 from .groups._word_tensors import word_support as word_support
 from .groups._word_tensors import word_tensor as word_tensor
-from .description_length._description_length import finite_hypothesis_bound as finite_hypothesis_bound
-from .description_length._description_length import no_free_lunch_bound as no_free_lunch_bound
 from .hebbian._dense_hebbian import crosstalk as crosstalk
 from .hebbian._dense_hebbian import dataset_entropy as dataset_entropy
 from .hebbian._dense_hebbian import examples_needed as examples_needed
