@@ -5,6 +5,12 @@ from ._errors import DataError as DataError
 from ._identity import identity as identity
 from ._loading import load as load
 from ._splitting import split_arrays as split_arrays
+from .crowd._batches import CrowdBatches as CrowdBatches
+from .crowd._simulate import SimulatedAnnotators as SimulatedAnnotators
+from .crowd._simulate import mask_annotations as mask_annotations
+from .crowd._simulate import simulate_annotators as simulate_annotators
+from .crowd._table import crowd_matrix as crowd_matrix
+from .crowd._table import crowd_table as crowd_table
 from .graphs._structures import CrowdLabels as CrowdLabels
 from .graphs._structures import Graph as Graph
 from .graphs._structures import Triples as Triples

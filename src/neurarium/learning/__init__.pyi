@@ -11,6 +11,9 @@ from .constrained._inequality import Inequality as Inequality
 from .constrained._inequality import MaxRowSum as MaxRowSum
 from .constrained._inequality import echo_state_constraints as echo_state_constraints
 from .constrained._primal_dual import PrimalDual as PrimalDual
+from .crowd._aggregate import DawidSkene as DawidSkene
+from .crowd._aggregate import dawid_skene as dawid_skene
+from .crowd._aggregate import majority_vote as majority_vote
 from .cutting._blocks import cut_at as cut_at
 from .cutting._blocks import find_blocks as find_blocks
 from .feedback._adaptive_feedback import AdaptiveFeedbackAlignment as AdaptiveFeedbackAlignment

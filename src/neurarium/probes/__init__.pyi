@@ -17,6 +17,8 @@ from .collapse._class_variance import ClassVariance as ClassVariance
 from .collapse._class_variance import class_distance_normalized_variance as class_distance_normalized_variance
 from .collapse._few_shot import FewShotReport as FewShotReport
 from .collapse._few_shot import few_shot_accuracy as few_shot_accuracy
+from .collapse._linear_probe import LinearProbe as LinearProbe
+from .collapse._linear_probe import linear_probe as linear_probe
 from .collapse._neural_collapse import CollapseReport as CollapseReport
 from .collapse._neural_collapse import neural_collapse as neural_collapse
 from .complexity._function_complexity import Complexity as Complexity
@@ -43,6 +45,10 @@ from .density._discriminator import DiscriminatorReport as DiscriminatorReport
 from .density._discriminator import discriminator_report as discriminator_report
 from .density._parzen import ParzenLikelihood as ParzenLikelihood
 from .density._parzen import parzen_log_likelihood as parzen_log_likelihood
+from .crowd._annotator_report import AnnotatorReport as AnnotatorReport
+from .crowd._annotator_report import CrowdScores as CrowdScores
+from .crowd._annotator_report import annotator_report as annotator_report
+from .crowd._annotator_report import crowd_scores as crowd_scores
 from .fisher._fisher import FisherDiagonal as FisherDiagonal
 from .fisher._fisher import fisher_diagonal as fisher_diagonal
 from .fisher._fisher_overlap import FisherOverlap as FisherOverlap
@@ -128,6 +134,8 @@ from .signals._gradient_paths import PathSpectrum as PathSpectrum
 from .signals._gradient_paths import path_spectrum as path_spectrum
 from .signals._jacobian import JacobianSpectrum as JacobianSpectrum
 from .signals._jacobian import jacobian_spectrum as jacobian_spectrum
+from .signals._supervision_conflict import SupervisionConflict as SupervisionConflict
+from .signals._supervision_conflict import supervision_conflict as supervision_conflict
 from .similarity._align_permutation import align_permutation as align_permutation
 from .similarity._cka import CkaMatrix as CkaMatrix
 from .similarity._cka import cka_matrix as cka_matrix

@@ -29,6 +29,7 @@ from .memories.visual_memory import VisualMemory as VisualMemory
 from .objectives.deep_linear_nc import FeatureDecayRecipe as FeatureDecayRecipe
 from .objectives.guidance import Guidance as Guidance
 from .objectives.inducing_nc import InducingNC as InducingNC
+from .objectives.opera import OPERA as OPERA
 from .objectives.primal_dual import PrimalDual as PrimalDual
 from .objectives.sla import SLA as SLA
 from .problem import Problem as Problem

@@ -1,0 +1,1 @@
+"""Labels of several people: tables of them, batches, and people who are simulated."""

@@ -1,0 +1,1 @@
+"""Classifiers that learn from what several people say of an example, and from what kind of people they are."""

@@ -1,0 +1,1 @@
+"""What annotators are like, and how well a model knows them."""
