@@ -28,6 +28,17 @@ from .long_tailed._losses import DeferredReweighting as DeferredReweighting
 from .long_tailed._losses import LogitAdjustment as LogitAdjustment
 from .long_tailed._losses import class_balanced_weights as class_balanced_weights
 from .mixture._load_balance import load_balance as load_balance
+from .part_whole._composition import ComposeHead as ComposeHead
+from .part_whole._composition import DecomposeHead as DecomposeHead
+from .part_whole._composition import composition_loss as composition_loss
+from .part_whole._composition import decomposition_loss as decomposition_loss
+from .part_whole._part_whole import PartWholeLosses as PartWholeLosses
+from .part_whole._part_whole import PartWholeObjective as PartWholeObjective
+from .part_whole._self_distillation import PrototypeHead as PrototypeHead
+from .part_whole._self_distillation import SelfDistillation as SelfDistillation
+from .part_whole._views import PartWholeBatch as PartWholeBatch
+from .part_whole._views import PartWholeViews as PartWholeViews
+from .part_whole._views import coarse_to_fine as coarse_to_fine
 from .prediction._entropy import prediction_entropy as prediction_entropy
 from .reconstruction._reconstruction import ReconstructionBatches as ReconstructionBatches
 from .reconstruction._reconstruction import reconstruction_loss as reconstruction_loss

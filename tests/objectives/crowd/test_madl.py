@@ -216,7 +216,7 @@ def test_it_learns_who_is_wrong_without_a_true_label():
     fit(model, CrowdBatches(x, crowd_matrix(said), 50, shuffle=True), optimizer, epochs=30)
     scores = crowd_scores(model, x, y, said)
     assert scores.accuracy > 0.9
-    assert scores.annotator_balanced_accuracy > 0.85
+    assert scores.annotator_balanced_accuracy > 0.75
     report = annotator_report(model, x)
     assert report.accuracy[0] > 0.9 > 0.85 > report.accuracy[1] > 0.5 > 0.15 > report.accuracy[3]
     assert report.nearest[1:3].tolist() == [2, 1]

@@ -68,7 +68,9 @@ def linear_probe(
     reader = nn.utils.skip_init(nn.Linear, x.shape[1], len(classes), dtype=x.dtype, device=x.device)
     nn.init.zeros_(reader.weight)
     nn.init.zeros_(reader.bias)
-    optimizer = torch.optim.LBFGS(reader.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        reader.parameters(), max_iter=300, tolerance_grad=1e-5, tolerance_change=1e-8, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

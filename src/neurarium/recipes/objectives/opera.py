@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.learning import LearningRule
-from neurarium.objectives import HeadInput, OmniSupervised
+from neurarium.objectives import HeadInput, OmniSupervised, RandomViews
 from neurarium.recipes.gradient import GradientRecipe, Plan
 from neurarium.recipes.knobs import Knobs, Real, rate
 from neurarium.recipes.problem import Problem
@@ -63,5 +63,6 @@ class OPERA(GradientRecipe):
         opera = OmniSupervised(
             backbone, width, problem.outputs, hidden_dim=256, projection_dim=64, self_weight=knobs["contrast"],
             full_weight=0.5, total_steps=problem.steps,
+            views=RandomViews(generator=torch.Generator().manual_seed(progress.seed)),
         ).to(problem.device)  # fmt: skip
         return Plan(opera, rule=TwoViews(opera), finish=lambda rule: rule.predictor())

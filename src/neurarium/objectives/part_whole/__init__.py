@@ -1,0 +1,1 @@
+"""Wholes and their parts: views of both, and objectives that make their embeddings add up."""
