@@ -151,7 +151,7 @@ class PartWholeViews(nn.Module):
 
     def _uniform(self, x: Tensor, columns: int) -> Tensor:
         device = x.device if self.generator is None else self.generator.device
-        return torch.rand(len(x), columns, device=device, dtype=x.dtype, generator=self.generator).to(x)
+        return torch.rand(len(x), columns, device=device, generator=self.generator).to(x)
 
 
 def coarse_to_fine(step: int, steps: Sequence[int]) -> int:

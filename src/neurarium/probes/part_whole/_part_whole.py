@@ -188,9 +188,7 @@ def localizability(
     )
     cosine = (unit @ unit.mT).masked_fill(image[:, None] == image, -torch.inf)
     found = mark[cosine.argmax(1)]
-    confusion = torch.zeros(count, count, device=x.device).index_put_(
-        (mark, found), torch.ones((), device=x.device), True
-    )
+    confusion = unit.new_zeros(count, count).index_put_((mark, found), unit.new_ones(()), accumulate=True)
     distance = 1 - unit @ unit.mT
     to_mark = torch.stack([distance[:, mark == k].mean(1) for k in range(count)], 1)
     own = to_mark.gather(1, mark[:, None]).squeeze(1) * images / (images - 1)

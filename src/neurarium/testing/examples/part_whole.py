@@ -42,6 +42,7 @@ MODULES: dict[str, ModuleExample] = {
 }
 
 EXAMPLES: dict[str, Example] = {
+    "coarse_to_fine": lambda w: objectives.coarse_to_fine(3, (2, 2)),
     "composition_loss": lambda w: objectives.composition_loss(w.x(5, 4), w.x(5, 4, seed=1)),
     "decomposition_loss": lambda w: objectives.decomposition_loss(w.x(5, 3, 4), w.x(5, 3, 4, seed=1)),
     "composability": lambda w: probes.composability(w.new(encoder), w.x(4, 1, 16, 16), size=8),
