@@ -17,6 +17,7 @@ from .knobs import Knob as Knob
 from .knobs import Real as Real
 from .knobs import Whole as Whole
 from .layers.bitwise import Bitwise as Bitwise
+from .layers.chain_graph import ChainGraphTraining as ChainGraphTraining
 from .layers.few_bit import FewBit as FewBit
 from .layers.kan import KolmogorovArnold as KolmogorovArnold
 from .layers.monotonic import Monotonic as Monotonic
