@@ -17,6 +17,11 @@ from .attention._operator import AttentionOperator as AttentionOperator
 from .attention._operator import SoftmaxOperator as SoftmaxOperator
 from .attention._simplex import project_simplex as project_simplex
 from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
+from .attention._hard_attention import HardAttention as HardAttention
+from .attention._positioned_attention import PositionedAttention as PositionedAttention
+from .attention._positions import alibi_bias as alibi_bias
+from .attention._positions import rotate_positions as rotate_positions
+from .attention._positions import sinusoidal_positions as sinusoidal_positions
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule
 from .denoising._diffusion_schedule import LearnedSchedule as LearnedSchedule
@@ -93,6 +98,7 @@ from .pam._layers import PAMLayerNorm as PAMLayerNorm
 from .pam._layers import PAMLinear as PAMLinear
 from .pam._layers import PAMMultiheadAttention as PAMMultiheadAttention
 from .pam._layers import PAMSoftmax as PAMSoftmax
+from .recurrent._convolutional_gru import ConvolutionalGRU as ConvolutionalGRU
 from .recurrent._mamba import MambaBlock as MambaBlock
 from .recurrent._mamba import selective_scan as selective_scan
 from .recurrent._scan import cumulative_sum_product as cumulative_sum_product

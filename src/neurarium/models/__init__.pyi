@@ -58,6 +58,13 @@ from .kan._symbolic import SymbolicKANLinear as SymbolicKANLinear
 from .kan._symbolic import snap as snap
 from .kan._symbolic import suggest as suggest
 from .kan._train_kan import train_kan as train_kan
+from .memory._compiled import duplicating_tape as duplicating_tape
+from .memory._compiled import reversing_stack as reversing_stack
+from .memory._memory_rnn import MemoryRNN as MemoryRNN
+from .memory._memory_rnn import MemoryTrace as MemoryTrace
+from .memory._nondeterministic_stack import NondeterministicStackRNN as NondeterministicStackRNN
+from .memory._stack_rnn import StackRNN as StackRNN
+from .memory._tape_rnn import TapeRNN as TapeRNN
 from .monotonic._monotonic_estimators import MonotonicClassifier as MonotonicClassifier
 from .monotonic._monotonic_estimators import MonotonicRegressor as MonotonicRegressor
 from .monotonic._monotonic_net import MonotonicNet as MonotonicNet
@@ -93,6 +100,8 @@ from .vision._cspnet import csp_resnet50 as csp_resnet50
 from .vision._cspnet import csp_resnext50 as csp_resnext50
 from .vision._cspnet import darknet53 as darknet53
 from .vision._cspnet import load_timm_cspnet as load_timm_cspnet
+from .sequence._sequence_encoder import SequenceEncoder as SequenceEncoder
+from .sequence._sequence_readout import SequenceReadout as SequenceReadout
 from .vision._denoising_block import DenoisingBlock as DenoisingBlock
 from .vision._mamba_classifier import MambaClassifier as MambaClassifier
 from .vision._mamba_classifier import mamba_ladder as mamba_ladder

@@ -1,1 +1,1 @@
-"""Attention whose weights come from something else than softmax."""
+"""Attention: how it weighs what it sees, and how it knows where that stands."""

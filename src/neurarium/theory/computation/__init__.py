@@ -1,0 +1,1 @@
+"""What networks can compute at all: machines, and networks compiled from them."""
