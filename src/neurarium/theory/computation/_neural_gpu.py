@@ -30,14 +30,9 @@ class NeuralGPU(nn.Module):
         self.states, self.symbols = machine.states, machine.symbols
         q, s = len(self.states), len(self.symbols)
         self.channels = s + q * s
-        self.unit = ConvolutionalGRU(self.channels, (1, 3), padding_mode)  # type: ignore[arg-type]
-        with torch.no_grad():
-            for convolution in (self.unit.update, self.unit.reset, self.unit.candidate):
-                convolution.weight.zero_()
-                convolution.bias.zero_()  # type: ignore[union-attr]
-            self.unit.reset.bias.fill_(1.0)  # type: ignore[union-attr]  # nothing is forgotten, all is made anew
-            self._fill(self.unit.candidate.weight[:, :, 0], self.unit.candidate.bias)  # type: ignore[arg-type]
-        self.unit.requires_grad_(False)
+        self.unit = _still(self.channels, padding_mode)
+        candidate = self.unit.candidate
+        self._fill(candidate.weight.detach()[:, :, 0], candidate.bias.detach())  # type: ignore[union-attr]
 
     def pair(self, state: str, symbol: str) -> int:
         """The channel of a head in a state over a symbol."""
@@ -152,15 +147,23 @@ def cellular_automaton(rule: int, padding_mode: str = "zeros") -> ConvolutionalG
     """
     if not 0 <= rule <= 255:
         raise ValueError(f"rule must be 0 to 255, not {rule}")
-    unit = ConvolutionalGRU(9, (1, 3), padding_mode)  # type: ignore[arg-type]
+    unit = _still(9, padding_mode)
     with torch.no_grad():
-        for parameter in unit.parameters():
-            parameter.zero_()
-        unit.reset.bias.fill_(1.0)  # type: ignore[union-attr]
         weight, bias = unit.candidate.weight[:, :, 0], unit.candidate.bias
         for pattern in range(8):
             bits = [pattern >> 2 & 1, pattern >> 1 & 1, pattern & 1]
             weight[1 + pattern, 0] = torch.tensor([1.0 if bit else -1.0 for bit in bits])
             bias[1 + pattern] = 1.0 - sum(bits)  # type: ignore[index]
             weight[0, 1 + pattern, 1] = float(rule >> pattern & 1)
+    return unit
+
+
+def _still(channels: int, padding_mode: str) -> ConvolutionalGRU:
+    """A unit that makes everything anew, out of weights that are all 0; nothing is drawn."""
+    with torch.device("meta"):
+        unit = ConvolutionalGRU(channels, (1, 3), padding_mode)  # type: ignore[arg-type]
+    unit.to_empty(device="cpu")
+    for parameter in unit.parameters():
+        parameter.detach().zero_()
+    nn.init.ones_(unit.reset.bias)  # type: ignore[arg-type]
     return unit.requires_grad_(False)
