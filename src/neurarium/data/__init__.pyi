@@ -37,9 +37,6 @@ from .images._letters import printed_letters as printed_letters
 from .known._cache import catalogue as catalogue
 from .known._cache import describe as describe
 from .known._cache import fetch as fetch
-from .sequences._lempel_ziv import lempel_ziv as lempel_ziv
-from .sequences._lempel_ziv import relative_lempel_ziv as relative_lempel_ziv
-from .sequences._repeats import repeat_complexity as repeat_complexity
 from .languages._automaton import Automaton as Automaton
 from .languages._automaton import counting_automaton as counting_automaton
 from .languages._automaton import random_automaton as random_automaton
@@ -53,6 +50,9 @@ from .languages._formal_task import Asked as Asked
 from .languages._formal_task import FormalBatches as FormalBatches
 from .languages._formal_task import FormalTask as FormalTask
 from .languages._tasks import formal_tasks as formal_tasks
+from .sequences._lempel_ziv import lempel_ziv as lempel_ziv
+from .sequences._lempel_ziv import relative_lempel_ziv as relative_lempel_ziv
+from .sequences._repeats import repeat_complexity as repeat_complexity
 from .series._time_series import SeriesSplit as SeriesSplit
 from .series._time_series import load_time_series as load_time_series
 from .sounds._recordings import AudioSplit as AudioSplit

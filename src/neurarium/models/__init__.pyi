@@ -87,6 +87,8 @@ from .schema._schema_model import SchemaModel as SchemaModel
 from .sequence._arma_rnn import ARMARNN as ARMARNN
 from .sequence._causal_transformer import CausalTransformer as CausalTransformer
 from .sequence._memory_network import MemoryNetwork as MemoryNetwork
+from .sequence._sequence_encoder import SequenceEncoder as SequenceEncoder
+from .sequence._sequence_readout import SequenceReadout as SequenceReadout
 from .time_series._estimator import TimeSeriesClassifier as TimeSeriesClassifier
 from .time_series._networks import TimeSeriesFCN as TimeSeriesFCN
 from .time_series._networks import TimeSeriesMLP as TimeSeriesMLP
@@ -100,8 +102,6 @@ from .vision._cspnet import csp_resnet50 as csp_resnet50
 from .vision._cspnet import csp_resnext50 as csp_resnext50
 from .vision._cspnet import darknet53 as darknet53
 from .vision._cspnet import load_timm_cspnet as load_timm_cspnet
-from .sequence._sequence_encoder import SequenceEncoder as SequenceEncoder
-from .sequence._sequence_readout import SequenceReadout as SequenceReadout
 from .vision._denoising_block import DenoisingBlock as DenoisingBlock
 from .vision._mamba_classifier import MambaClassifier as MambaClassifier
 from .vision._mamba_classifier import mamba_ladder as mamba_ladder
