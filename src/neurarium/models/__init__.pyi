@@ -76,7 +76,7 @@ from .schema._schema import Product as Product
 from .schema._schema import Projection as Projection
 from .schema._schema import Schema as Schema
 from .schema._schema import Type as Type
-from .schema._schema import autoencoder as autoencoder
+from .schema._schema import autoencoder_schema as autoencoder_schema
 from .schema._schema import cycle_gan as cycle_gan
 from .schema._schema import identity as identity
 from .schema._schema import pair as pair

@@ -15,7 +15,7 @@ from neurarium.models import (
     Schema,
     SchemaModel,
     Type,
-    autoencoder,
+    autoencoder_schema,
     cycle_gan,
     identity,
     pair,
@@ -163,7 +163,7 @@ def test_what_paths_share_is_computed_once(cycle, batch):
 
 def test_a_step_moves_networks_and_critics_and_draws_codes():
     torch.manual_seed(0)
-    schema = autoencoder((5,), (2,))
+    schema = autoencoder_schema((5,), (2,))
     model = SchemaModel(
         schema, {"encode": nn.Linear(5, 2), "decode": nn.Linear(2, 5)}, {"Z": nn.Linear(2, 1), "X": nn.Linear(5, 1)}
     )

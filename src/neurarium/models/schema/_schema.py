@@ -317,7 +317,7 @@ def product_task(
     return Schema([take, put], [(put @ take, identity(c)), (take @ put, identity(a * b))])
 
 
-def autoencoder(shape: Sequence[int], code: Sequence[int]) -> Schema:
+def autoencoder_schema(shape: Sequence[int], code: Sequence[int]) -> Schema:
     """``decode.encode ~ id`` on examples; the code is latent, so that an adversary can hold it to N(0, 1)."""
     x, z = Type("X", tuple(shape)), Type("Z", tuple(code), latent=True)
     encode, decode = Arrow("encode", x, z), Arrow("decode", z, x)
