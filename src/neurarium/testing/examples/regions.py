@@ -16,7 +16,9 @@ EXAMPLES: dict[str, Example] = {
     "function_complexity": lambda w: probes.function_complexity(
         w.mlp(3, 6, 1), [(-1.0, 1.0)] * 3, resolution=8, planes=2, generator=torch.Generator().manual_seed(0)
     ),
-    "generated_complexity": lambda w: probes.generated_complexity(written(w), w.whole([1, 2], [3, 4]), 6),
+    "generated_complexity": lambda w: probes.generated_complexity(
+        written(w), w.whole([1, 2], [3, 4]), 6, generator=torch.Generator().manual_seed(0)
+    ),
     "grid_complexity": lambda w: probes.grid_complexity(w.x(2, 9, 9)),
     "random_weight_complexity": lambda w: probes.random_weight_complexity(
         w.mlp(2, 6, 1), (-1.0, 1.0), [0.3, 3.0], samples=2, resolution=8, generator=torch.Generator().manual_seed(0)
