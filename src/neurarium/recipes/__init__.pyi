@@ -20,6 +20,8 @@ from .layers.bitwise import Bitwise as Bitwise
 from .layers.chain_graph import ChainGraphTraining as ChainGraphTraining
 from .layers.few_bit import FewBit as FewBit
 from .layers.kan import KolmogorovArnold as KolmogorovArnold
+from .layers.karat import Karat as Karat
+from .layers.mlp_kan import MlpKan as MlpKan
 from .layers.monotonic import Monotonic as Monotonic
 from .layers.piecewise_affine import PiecewiseAffine as PiecewiseAffine
 from .layers.prototypes import Prototypes as Prototypes
