@@ -9,7 +9,7 @@ from ._linear_maps import linear_maps as linear_maps
 from .activations._maxout import Maxout as Maxout
 from .activations._rectified_gaussian import RectifiedGaussian as RectifiedGaussian
 from .activations._srelu import SReLU as SReLU
-from .activations._waves import Gaussian as Gaussian
+from .activations._waves import GaussianBump as GaussianBump
 from .activations._waves import Sine as Sine
 from .attention._hard_attention import HardAttention as HardAttention
 from .attention._learnable_attention import LearnableAttention as LearnableAttention

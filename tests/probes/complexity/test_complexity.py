@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from neurarium.layers import Gaussian, Sine
+from neurarium.layers import GaussianBump, Sine
 from neurarium.models import VariantMlp
 from neurarium.probes import (
     boolean_complexity,
@@ -116,7 +116,7 @@ def test_samples_together_are_samples_alone_and_the_model_stays():
 
 def test_rectifiers_stay_simple_and_others_do_not():
     models = {"relu": VariantMlp(depth=4, width=32), "tanh": VariantMlp(depth=4, width=32, activation=nn.Tanh),
-              "gaussian": VariantMlp(depth=4, width=32, activation=Gaussian)}  # fmt: skip
+              "gaussian": VariantMlp(depth=4, width=32, activation=GaussianBump)}  # fmt: skip
     sweep = random_weight_complexity(
         models, (-1, 1), [0.3, 10.0], samples=4, resolution=32, generator=torch.Generator().manual_seed(0)
     )

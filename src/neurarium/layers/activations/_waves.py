@@ -26,7 +26,7 @@ class Sine(nn.Module):
         return f"frequency={self.frequency:g}"
 
 
-class Gaussian(nn.Module):
+class GaussianBump(nn.Module):
     """exp(-(x / s)^2): a bump around 0.
 
     Args:

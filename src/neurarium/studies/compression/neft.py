@@ -276,5 +276,5 @@ STUDY = Study(
         Curve("Training loss", x="step", y="train_loss"),
         Bars("Words that are right to the last character", metric="words_right"),
     ],
-    seeds=(3, 4),
+    seeds=(3, 8),
 )  # fmt: skip

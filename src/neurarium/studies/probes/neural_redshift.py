@@ -30,7 +30,7 @@ from torch.nn.functional import mse_loss
 
 from neurarium.data import Arrays, Batches
 from neurarium.lab import Arm, Bars, Claim, Curve, Heatmap, Metrics, Paper, Run, Study, all_of, difference, value
-from neurarium.layers import Gaussian, Sine
+from neurarium.layers import GaussianBump, Sine
 from neurarium.learning import Backprop
 from neurarium.models import VariantMlp
 from neurarium.probes import generated_complexity, random_weight_complexity
@@ -38,7 +38,7 @@ from neurarium.training import fit
 
 Activation = Literal["relu", "tanh", "gaussian", "sine", "gelu"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU, "tanh": nn.Tanh, "gaussian": Gaussian, "sine": Sine, "gelu": nn.GELU,
+    "relu": nn.ReLU, "tanh": nn.Tanh, "gaussian": GaussianBump, "sine": Sine, "gelu": nn.GELU,
 }  # fmt: skip
 
 

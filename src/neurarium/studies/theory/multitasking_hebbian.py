@@ -302,5 +302,5 @@ STUDY = Study(
             arms=("supervised", "unsupervised"),
         ),
     ],
-    seeds=(3, 3),
+    seeds=(3, 5),
 )  # fmt: skip

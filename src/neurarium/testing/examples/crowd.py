@@ -16,7 +16,7 @@ def classifier() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3))
 
 
-def annotations(w: World) -> Tensor:
+def crowd_labels(w: World) -> Tensor:
     """Three annotators of whom one is wrong now and then and one says nothing of the second half."""
     y = w.y()
     late = torch.where(torch.arange(12, device=y.device) < 6, y, -torch.ones_like(y))
@@ -37,7 +37,7 @@ class Loss(nn.Module):
 
 def made(kind: Any) -> ModuleExample:
     """A method around a classifier, with a batch."""
-    return lambda w: (Loss(kind(classifier(), 3)), (w.examples(), annotations(w)))
+    return lambda w: (Loss(kind(classifier(), 3)), (w.examples(), crowd_labels(w)))
 
 
 MODULES: dict[str, ModuleExample] = {
@@ -59,7 +59,7 @@ EXAMPLES: dict[str, Example] = {
         w.whole(0, 0, 1, 1), w.whole(0, 1, 0, 1), w.whole(1, 1, 0, 1), 2, 2, 2
     ),
     "annotator_report": lambda w: probes.annotator_report(trained(w), w.examples()),
-    "crowd_scores": lambda w: probes.crowd_scores(trained(w), w.examples(), w.y(), annotations(w)),
+    "crowd_scores": lambda w: probes.crowd_scores(trained(w), w.examples(), w.y(), crowd_labels(w)),
 }
 
 

@@ -33,7 +33,12 @@ EXAMPLES: dict[str, Example] = {
     "point_cloud_homology": lambda w: probes.point_cloud_homology(w.x(20, 3)),
     "smallest_width": lambda w: (
         search.smallest_width(
-            lambda h: w.mlp(8, h, 3), labelled(w), [1, 4], range(2), lambda model: model[0].out_features > 1, steps=2
+            lambda h: w.mlp(8, h, 3),
+            labelled(w),
+            [1, 4],
+            range(2),
+            lambda model: model[0].out_features > 1,  # type: ignore[index]
+            steps=2,
         ).rates
     ),
     "train_together": lambda w: search.train_together(lambda: w.mlp(8, 4, 3), labelled(w), range(2), steps=2),
