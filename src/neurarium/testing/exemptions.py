@@ -85,6 +85,8 @@ EXEMPT: dict[str, str] = {
     "maximal_learning_rate": "trains networks that it makes; the maximal-lr study runs it on the second device",
     "neuron_rank_shift": "compares results of neuron_similarity, which is checked",
     # theory
+    "random_machine": _NUMBERS,
+    "safe_steps": _NUMBERS,
     "critical_dilution": _NUMBERS,
     "critical_count": _NUMBERS,
     "few_shot_bound": _NUMBERS,
