@@ -33,7 +33,9 @@ def check_data_parallel(component: Any) -> None:
     if not any(p.requires_grad for p in module.parameters()):
         return
     expected = [_gradients(copy.deepcopy(module), inputs, rank) for rank in range(dist.get_world_size())]
-    wrapped = nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
+    used = set(expected[0])
+    unused = any(p.requires_grad and name not in used for name, p in module.named_parameters())
+    wrapped = nn.parallel.DistributedDataParallel(module, find_unused_parameters=unused)
     found = _gradients(wrapped, inputs, dist.get_rank())
     for name, values in found.items():
         alone = [one.get(name.removeprefix("module."), torch.zeros_like(values)) for one in expected]

@@ -181,7 +181,7 @@ STUDY = Study(
     scales={
         "smoke": {
             "digits": "mnist-small", "photos": "mnist-small", "images": 96, "tested": 48, "photo_images": 64,
-            "photo_tested": 32, "digit_epochs": 1, "photo_epochs": 1, "hidden": 8, "photo_code": 8,
+            "photo_tested": 32, "digit_epochs": 20, "photo_epochs": 1, "hidden": 8, "photo_code": 8,
         },
         "paper": {
             "images": 60_000, "tested": 10_000, "photo_images": 50_000, "photo_tested": 10_000, "digit_epochs": 50,

@@ -204,7 +204,9 @@ SLOPE = (value("log2_error", f"tanh-{TANH[-1]}") - value("log2_error", f"tanh-{T
 
 def smoke(settings: Settings) -> Settings:
     """A few steps of each."""
-    return dataclasses.replace(settings, steps=40, restarts=1, points=min(settings.points, 200), widths=())
+    return dataclasses.replace(
+        settings, steps=40, restarts=1, points=min(settings.points, 200), widths=settings.widths[:1]
+    )
 
 
 def paper_scale(settings: Settings) -> Settings:
