@@ -190,4 +190,5 @@ def find_path(name: str | os.PathLike[str]) -> Path:
     if isinstance(name, str) and os.sep not in name and path.suffix.lower() not in kinds:
         raise DataError(f"no data set or file is called {name!r}; {nearest(name, table())}")
     beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError(f"{path} does not exist" + (f"; {nearest(path.name, beside)}" if beside else ""))
+    hint = nearest(path.name, beside)
+    raise DataError(f"{path} does not exist" + (f"; {hint}" if hint.startswith("did you mean") else ""))

@@ -181,3 +181,14 @@ def test_bad_arguments_are_refused_in_one_sentence() -> None:
     with pytest.raises(ValueError, match="2 heads, queries, keys"):
         operator()(scores(3, 5, 5))
     assert isinstance(operator(), nn.Module)
+
+
+@pytest.mark.parametrize("basis", ["fourier", "linear", FourierBasis(2)], ids=["waves", "linear", "basis"])
+def test_the_functions_on_the_edges_add_up_to_the_sums(basis) -> None:
+    made = operator(basis=basis, base="silu")
+    rows = scores(2, 4, 5)  # heads, queries, keys
+    sums = made.compress(rows)
+    for head in range(2):
+        for output in range(3):
+            edges = sum(made.edge(rows[head, :, key], head, output, key) for key in range(5))
+            torch.testing.assert_close(edges, sums[head, :, output])
