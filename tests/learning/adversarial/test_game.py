@@ -130,3 +130,12 @@ def test_refusals():
     bounded = AdversarialGame(nn.Sequential(vector, nn.Sigmoid()), nn.Linear(4, 1), features=3)
     with pytest.warns(UserWarning, match="Sigmoid"):
         bounded.discriminator_credit(5 * torch.rand(5, 4))
+
+
+def test_noise_is_uniform_between_minus_one_and_one_or_normal() -> None:
+    for noise, reach, deviation in (("uniform", 1.0, 3**-0.5), ("normal", 10.0, 1.0)):
+        game = AdversarialGame(nn.Linear(4, 2), nn.Linear(2, 1), features=4, noise=noise)
+        z = game.draw(5000, torch.Generator().manual_seed(0))
+        assert z.abs().max() <= reach
+        assert abs(float(z.mean())) < 0.02
+        assert abs(float(z.std()) - deviation) < 0.02
