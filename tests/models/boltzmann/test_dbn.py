@@ -1,6 +1,7 @@
 """Deep belief networks: their layers are machines, their conversions the same numbers, their start a better one."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn.utils import prune
 from neurarium.data import Batches, load
 from neurarium.layers import sparsify
 from neurarium.learning import Backprop
-from neurarium.models import DeepBeliefNetwork, free_energy_gap, pretrain_layers
+from neurarium.models import DeepBeliefNetwork, ImportanceEstimate, free_energy_gap, pretrain_layers
 from neurarium.training import fit
 
 
@@ -125,3 +126,9 @@ def test_real_inputs_and_labels_in_any_loader():
     assert [row[:2] for row in seen] == [(layer, epoch) for layer in (1, 2) for epoch in (1, 2, 3)]
     assert network.to_autoencoder()(x).shape == x.shape
     assert type(network.to_autoencoder()[-1]) is nn.Linear
+
+
+def test_the_effective_number_of_chains():
+    found = ImportanceEstimate(torch.tensor([0.0, 0.0, math.log(2)], dtype=torch.float64))
+    assert found.effective == pytest.approx(16 / 6)  # (1 + 1 + 2)^2 / (1 + 1 + 4)
+    assert found.log_mean == pytest.approx(math.log(4 / 3))

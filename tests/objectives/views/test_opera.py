@@ -221,6 +221,12 @@ def test_the_conflict_is_that_of_autograd_and_leaves_no_trace():
     report = supervision_conflict(opera, view1, view2, y)
     assert all(torch.equal(v, state[k]) for k, v in opera.state_dict().items())
     assert all(p.grad is None for p in opera.parameters())
+    found = opera.losses(view1, view2, y)
+    norms = [
+        torch.cat(torch.autograd.grad(loss, found.representations, retain_graph=True)).norm(dim=1).mean()
+        for loss in (found.instances, found.labels[0])
+    ]
+    assert report.norm_ratio == pytest.approx(float(norms[1] / norms[0]), rel=1e-4)
     both = []
     for part in ("instances", "labels"):
         opera.zero_grad()

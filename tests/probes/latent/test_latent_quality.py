@@ -60,6 +60,7 @@ def test_errors_and_rank_have_their_known_values() -> None:
     assert whole.rank == pytest.approx(6, abs=0.01)
     line = latent_quality(identity(), [(x[:, :1].expand(-1, 6), y)])
     assert line.rank == pytest.approx(1, abs=1e-3)
+    assert latent_quality(identity(), [(x + 5, y)]).rank == pytest.approx(whole.rank, abs=1e-3)  # about the mean
     assert len(whole.codes) == 2000  # every other example
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from neurarium.data import formal_tasks
 from neurarium.models import SequenceReadout, StackRNN, reversing_stack
-from neurarium.probes import length_curve, memory_film, state_map
+from neurarium.probes import LengthCurve, length_curve, memory_film, state_map
 
 
 def test_the_exact_stack_scores_one_and_a_constant_scores_chance():
@@ -64,3 +64,9 @@ def test_the_map_of_states_in_a_plane():
     for result in (found, length_curve(reversing_stack(), "reverse_string", (2, 8), samples=8, trained=4)):
         ax = Figure().add_subplot()
         assert result.plot(ax) is ax
+
+
+def test_the_score_is_the_mean_beyond_training():
+    curve = LengthCurve((4, 9, 10), (1.0, 0.5, 0.7), (0.2, 0.2, 0.2), trained=5)
+    assert curve.score == pytest.approx(0.6)
+    assert curve.within == 1.0

@@ -29,6 +29,14 @@ def test_two_unit_normals_two_apart():
     )
 
 
+def test_the_divergence_is_symmetric_wherever_the_laws_lie():
+    means, variances = torch.tensor([[40.0], [0.0]]).double(), torch.tensor([[[4.0]], [[0.25]]]).double()
+    forth = GaussianDiscriminator(means[0], variances[0], means[1], variances[1]).divergence()
+    back = GaussianDiscriminator(means[1], variances[1], means[0], variances[0]).divergence()
+    assert forth == pytest.approx(math.log(2), abs=1e-4)  # twenty deviations apart
+    assert back == pytest.approx(forth, abs=1e-9)
+
+
 def test_the_logit_is_the_difference_of_log_densities():
     generator = torch.Generator().manual_seed(0)
     means = torch.randn(2, 3, dtype=torch.float64, generator=generator)

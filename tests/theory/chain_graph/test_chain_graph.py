@@ -172,6 +172,15 @@ def test_dropout_is_a_coin_on_every_unit():
     torch.testing.assert_close(draws.var(0), expected, rtol=0.03, atol=0)
 
 
+def test_an_average_of_four_has_a_quarter_of_the_variance():
+    from neurarium.theory.chain_graph._moments import Moments, through_average
+
+    mean, variance = torch.randn(1, 2, 4, 4, generator=seeded()), torch.full((1, 2, 4, 4), 0.8)
+    for layer, cells in ((nn.AvgPool2d(2), 4), (nn.AvgPool2d((4, 2)), 8), (nn.AdaptiveAvgPool2d(1), 16)):
+        found = through_average(layer, Moments(mean, variance))
+        torch.testing.assert_close(found.variance, torch.full_like(found.mean, 0.8 / cells))
+
+
 def test_nodes_are_activations_and_their_laws_add_up():
     e = torch.linspace(-3, 3, 7, dtype=torch.float64)
     for activation in (nn.Sigmoid(), nn.Tanh()):
