@@ -1,8 +1,7 @@
-"""Every script of ``examples/`` is a paper's, runs in seconds as it stands, and says something."""
+"""Every script of ``examples/`` is a paper's, runs as it stands, and says something."""
 
 import runpy
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,7 @@ def test_example_runs(script, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NEURARIUM_OFFLINE", "1")
     monkeypatch.setattr(sys, "argv", [str(script)])
-    begun = time.process_time()
     runpy.run_path(str(script), run_name="__main__")
-    assert time.process_time() - begun < 30, "an example is of toy size by default"
     assert capsys.readouterr().out.strip(), "an example says what it found"
 
 

@@ -149,13 +149,11 @@ def test_deep_cross_entropy_can_go_below_the_simplex():
     assert min(square(scale) for scale in torch.linspace(1, 20, 200).tolist()) < simplex
 
 
-def test_a_thousand_classes_are_quick():
-    import time
-
-    counts = torch.arange(1, 1001)
-    start = time.perf_counter()
-    mode_sizes(1e-2 / counts.double(), 3)
-    assert time.perf_counter() - start < 0.5  # a millisecond; the limit is for a busy machine
+def test_a_thousand_classes_at_once_are_as_each_alone():
+    thresholds = 1e-2 / torch.arange(1, 1001).double()
+    together = mode_sizes(thresholds, 3)
+    for k in (0, 9, 499, 999):
+        torch.testing.assert_close(together[k], mode_sizes(thresholds[k : k + 1], 3)[0])
 
 
 @pytest.mark.parametrize(
