@@ -68,7 +68,7 @@ def crowd_table(
         if repeated == "refuse" and twice.any():
             row = int(twice.argmax())
             raise DataError(
-                f"{annotator} {worker_names[who[row]]!r} labelled {item} {item_names[item_codes[row]]!r} more than "
+                f"{annotator} {shown(worker_names[who[row]])} labelled {item} {shown(item_names[item_codes[row]])} more than "
                 "once; repeated='last' keeps the last label, repeated='keep' all"
             )
         who, item_codes, label_codes = who[~twice], item_codes[~twice], label_codes[~twice]
@@ -79,6 +79,11 @@ def crowd_table(
     )  # fmt: skip
 
 
+def shown(value: Any) -> str:
+    """A cell as the file has it: 0, not np.int64(0)."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
 def coded(column: Any, listed: Sequence[Any] | None, argument: str) -> tuple[np.ndarray[Any, Any], Sequence[Any]]:
     """Positions of a column's values in a list, or in the order of appearance."""
     if listed is None:
@@ -86,10 +91,10 @@ def coded(column: Any, listed: Sequence[Any] | None, argument: str) -> tuple[np.
         return codes, list(names)
     index = pd.Index(list(listed))
     if index.has_duplicates:
-        raise DataError(f"{argument} lists {index[index.duplicated()][0]!r} twice")
+        raise DataError(f"{argument} lists {shown(index[index.duplicated()][0])} twice")
     codes = index.get_indexer(pd.Index(column))
     if (codes < 0).any():
-        raise DataError(f"{argument} does not list {column.iloc[int((codes < 0).argmax())]!r}, which the table has")
+        raise DataError(f"{argument} does not list {shown(column.iloc[int((codes < 0).argmax())])}, which the table has")
     return codes, list(listed)
 
 
