@@ -42,7 +42,7 @@ def test_a_table_of_names(tmp_path):
     [
         (lambda t: t, {"item": "pages"}, "no column 'pages'.*'page'"),
         (lambda t: t.assign(page=["b", None, "b", "c"]), {}, "'page' has a gap"),
-        (lambda t: t.assign(who=7), {}, "labelled page 'b' more than once"),
+        (lambda t: t.assign(who=7), {}, "who 7 labelled page 'b' more than once"),
         (lambda t: t, {"items": ["a"]}, "items does not list 'b'"),
         (lambda t: t, {"classes": ["dog"]}, "classes does not list 'cat'"),
         (lambda t: t, {"items": ["a", "b", "b"]}, "lists 'b' twice"),
