@@ -67,9 +67,10 @@ def crowd_table(
         twice = pd.Series(pairs).duplicated(keep="last").to_numpy()
         if repeated == "refuse" and twice.any():
             row = int(twice.argmax())
+            who_twice, item_twice = shown(worker_names[who[row]]), shown(item_names[item_codes[row]])
             raise DataError(
-                f"{annotator} {shown(worker_names[who[row]])} labelled {item} {shown(item_names[item_codes[row]])} more than "
-                "once; repeated='last' keeps the last label, repeated='keep' all"
+                f"{annotator} {who_twice} labelled {item} {item_twice} more than once; "
+                "repeated='last' keeps the last label, repeated='keep' all"
             )
         who, item_codes, label_codes = who[~twice], item_codes[~twice], label_codes[~twice]
     return CrowdLabels(
@@ -94,7 +95,8 @@ def coded(column: Any, listed: Sequence[Any] | None, argument: str) -> tuple[np.
         raise DataError(f"{argument} lists {shown(index[index.duplicated()][0])} twice")
     codes = index.get_indexer(pd.Index(column))
     if (codes < 0).any():
-        raise DataError(f"{argument} does not list {shown(column.iloc[int((codes < 0).argmax())])}, which the table has")
+        missing = column.iloc[int((codes < 0).argmax())]
+        raise DataError(f"{argument} does not list {shown(missing)}, which the table has")
     return codes, list(listed)
 
 
