@@ -60,13 +60,7 @@ def test_long_runs_exactly():
 
 def test_the_whole_sequence_at_once_is_the_same():
     network = compile_transformer(machines["busy-beaver"])
-    trace = network.machine.run("0")
-    states = torch.tensor([network.states.index(q) for q in trace.states])
-    symbols = torch.tensor([network.symbols.index(a) for a in trace.symbols])
-    last = torch.tensor([0.0, *trace.moves], dtype=torch.float64)
-    y = torch.cat(
-        [one_hot(states, len(network.states)), one_hot(symbols, len(network.symbols)), last[:, None]], 1
-    ).double()  # fmt: skip
+    y = network.encode(network.machine.run("0"))
     cells = network.machine.cells("0")
     word = one_hot(torch.tensor([network.symbols.index(c) for c in cells]), len(network.symbols)).double()
     assert torch.equal(network(y, word)[:-1].round(), y[1:])
@@ -79,6 +73,20 @@ def test_single_precision_is_refused_beyond_the_steps_that_it_vouches_for():
     steps = safe_steps(torch.float32)
     assert network.run(">", steps, dtype=torch.float32).symbols == network.machine.run(">", steps).symbols
     assert safe_steps(torch.float64) > 50_000
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_first_error_is_where_the_run_leaves_the_machine(dtype):
+    network = compile_transformer(machines["counter"])
+    expected = network.machine.run(">", 120)
+    step = network.first_error(">", expected, dtype)
+    if dtype is torch.float64:
+        assert step is None
+        return
+    before, after = (network.run(">", n, dtype=dtype, check_precision=False) for n in (step - 1, step))
+    assert before.states == expected.states[:step]
+    assert before.heads == expected.heads[:step]
+    assert (after.states[-1], after.symbols[-1]) != (expected.states[step], expected.symbols[step])
 
 
 def test_the_score_finds_the_last_visit():

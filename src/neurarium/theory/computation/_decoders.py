@@ -41,7 +41,8 @@ class FloatingDecoder:
             found = net.attention(query, self._keep(f"{name} key", key), self._keep(f"{name} value", value))
             stream = stream + found @ net.weight(f"{name}_put", stream).T
         written = stream[0, net.slots["written"]]
-        return net.last_layer(stream)[0].cpu().double().round().numpy().astype(np.int64), written.cpu().numpy()
+        following = net.last_layer(stream)[0].cpu().double().round().numpy().astype(np.int64)
+        return following, written.cpu().double().numpy()
 
     def _keep(self, name: str, row: Tensor) -> Tensor:
         store = self.kept.get(name)

@@ -178,6 +178,35 @@ class TuringTransformer(nn.Module):
         parts = tuple(states), tuple(symbols), tuple(heads), tuple(moves)
         return Trace(*parts, tape, states[-1] in self.machine.halting, states[-1] in self.machine.accept)
 
+    def encode(self, trace: Trace) -> Float[Tensor, "steps inputs"]:
+        """A run's vectors, one per moment: state and symbol one-hot, and the last move.
+
+        Args:
+            trace: of the network's ``machine``, or of `run`.
+        """
+        states = torch.tensor([self.states.index(state) for state in trace.states])
+        symbols = torch.tensor([self.symbols.index(symbol) for symbol in trace.symbols])
+        last = torch.tensor([0, *trace.moves])
+        parts = nn.functional.one_hot(states, len(self.states)), nn.functional.one_hot(symbols, len(self.symbols))
+        return torch.cat([*parts, last[:, None]], 1).to(self.get_buffer("output"))
+
+    def first_error(self, word: Iterable[str], trace: Trace, dtype: torch.dtype = torch.float64) -> int | None:
+        """The first step of a machine's run that the network does not follow; None if it follows all.
+
+        Up to it the network's own vectors are the machine's, so that it is shown these; it stops there.
+
+        Args:
+            word: as for the machine.
+            trace: the machine's run on it.
+            dtype: of the floating-point path.
+        """
+        decoder = FloatingDecoder(self, self.machine.cells(word), dtype)
+        vectors = self.encode(trace).cpu().numpy()
+        for step, (given, expected) in enumerate(itertools.pairwise(vectors), start=1):
+            if not np.array_equal(decoder.step(given)[0], expected):
+                return step
+        return None
+
     def forward(
         self, y: Float[Tensor, "steps inputs"], word: Float[Tensor, "length symbols"]
     ) -> Float[Tensor, "steps inputs"]:
