@@ -60,6 +60,7 @@ def outcome(network: TuringTransformer, word: str, steps: int) -> tuple[bool, An
     return trace.accepted, (trace.states, trace.symbols, trace.moves)
 
 
+@torch.no_grad()
 def recurrence_gap(word: str, padding: Literal["zeros", "circular"]) -> float:
     """How far a random Neural GPU's mean state after 10 steps is on w from what it is on ww."""
     unit = ConvolutionalGRU(6, padding_mode=padding).double()
@@ -74,6 +75,7 @@ def recurrence_gap(word: str, padding: Literal["zeros", "circular"]) -> float:
     return float((means[0] - means[1]).abs().max())
 
 
+@torch.no_grad()
 def softmax_gap(word: str, positions: bool) -> float:
     """How far torch's transformer, random and with softmax attention, is on w from what it is on ww."""
     network = nn.Transformer(8, 2, 2, 2, 16, dropout=0.0, batch_first=True, dtype=torch.float64)
