@@ -256,7 +256,7 @@ STUDY = Study(
             ),
         ),
         Claim(
-            "the number of steps that `safe_steps` vouches for is kept",
+            "up to as many steps as our bound vouches for, no type goes wrong",
             "our addition",
             all_of(*(value(f"first_error_{t}", "precision") - value(f"vouched_{t}", "precision") > 0 for t in LOW)),
         ),
@@ -268,12 +268,12 @@ STUDY = Study(
         ),
         Heatmap(
             "Where the transformer looks for what was last written in a cell", x="seen", y="step", value="weight",
-            note="The diagonal: first visits, which have no earlier step.",
+            note="Each row is a step; on the diagonal are first visits, which have no earlier one.",
         ),
         Curve("Weights that are not 0, by states times symbols", x="pairs", y="parameters", arms=tuple(SIMULATIONS)),
         Curve(
             "The first wrong step, by bits of the numbers", x="bits", y="at", series="what", log_y=True,
-            note="float16 has three bits more than bfloat16 and a smaller range, which is what stops it.",
+            note="float64 makes no mistake within the 5,000 steps.",
         ),
     ],
     seeds=(3, 8),
