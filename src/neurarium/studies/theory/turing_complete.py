@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from neurarium.lab import Arm, Claim, Curve, Heatmap, Metrics, Paper, Run, Study, all_of, value
+from neurarium.lab.claims import Predicate
 from neurarium.studies.theory._said_twice import Repetition, repeat
 from neurarium.studies.theory._turing_words import LANGUAGES, TO_AND_FRO, words
 from neurarium.theory import (
@@ -98,9 +99,9 @@ def simulate(settings: Simulation, run: Run) -> Metrics:
             machine = random_machine(states, symbols, generator=generator)
             network = compiled(machine, settings)
             length = int(torch.randint(4, settings.longest + 1, (), generator=generator))
-            word = [">", *map(str, torch.randint(symbols, (length,), generator=generator).tolist())]
-            expected = machine.run(word, settings.steps)
-            matches.append(match(execute(network, word, settings.steps, settings), expected))
+            mark_and_digits = [">", *map(str, torch.randint(symbols, (length,), generator=generator).tolist())]
+            expected = machine.run(mark_and_digits, settings.steps)
+            matches.append(match(execute(network, mark_and_digits, settings.steps, settings), expected))
             steps += expected.steps
             counts.append(parameters(network))
             run.record(pairs=len(machine.states) * len(machine.symbols), parameters=counts[-1])
