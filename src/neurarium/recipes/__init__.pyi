@@ -18,6 +18,7 @@ from .knobs import Real as Real
 from .knobs import Whole as Whole
 from .layers.bitwise import Bitwise as Bitwise
 from .layers.chain_graph import ChainGraphTraining as ChainGraphTraining
+from .layers.cspnet import CrossStage as CrossStage
 from .layers.few_bit import FewBit as FewBit
 from .layers.kan import KolmogorovArnold as KolmogorovArnold
 from .layers.karat import Karat as Karat
