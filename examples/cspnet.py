@@ -30,7 +30,7 @@ for is_partial in (False, True):
     torch.manual_seed(0)
     model = network(is_partial)
     cost = convolution_traffic(model, data.train.x[:1])
-    fit(Backprop(model, cross_entropy), Batches(data.train, 64, shuffle=True), torch.optim.Adam(model.parameters(), 3e-3),
-        epochs=2)  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    fit(Backprop(model, cross_entropy), Batches(data.train, 64, shuffle=True), optimizer, epochs=2)
     print(f"{'partial' if is_partial else 'whole'} stages: {evaluate(model, Batches(data.test, 256)):.1%} right, "
           f"{cost.total_multiply_adds:,} multiply-adds, of which {cost.part('3')[0]:,} in the second")  # fmt: skip

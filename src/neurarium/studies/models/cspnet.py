@@ -25,7 +25,6 @@ from itertools import count
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from neurarium.data import Arrays, Batches, load
@@ -33,6 +32,7 @@ from neurarium.lab import Claim, Curve, Metrics, Paper, Run, Scatter, Study, dif
 from neurarium.layers import CrossStagePartial
 from neurarium.models import CSPNet, CSPStage
 from neurarium.probes import convolution_traffic
+from neurarium.studies.models._augment import mirrored
 from neurarium.training import accuracy, evaluate
 
 
@@ -121,12 +121,6 @@ def learn(model: CSPNet, train: Arrays, some: Arrays, settings: Settings, run: R
             if step % every == 0:
                 run.record(step=step, accuracy=evaluate(model, Batches(some, 500), accuracy))
     return float(torch.stack(late).mean())
-
-
-def mirrored(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the images from left to right."""
-    turned = torch.rand(len(x), generator=generator) < 0.5
-    return torch.where(turned.to(x.device)[:, None, None, None], x.flip(-1), x)
 
 
 PARTIAL = ("csp", "csp-first")
