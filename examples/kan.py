@@ -11,11 +11,7 @@ from neurarium.probes import edge_scores
 x = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
 y = torch.exp(torch.sin(math.pi * x[:, :1]) + x[:, 1:] ** 2)
 
-for start in (
-    5,
-    1,
-    0,
-):  # about one start in three ends at the formula, and most often the sparsest: take six where it matters
+for start in (5, 1, 0):  # about one start in three ends at the formula: take six where it matters
     network = KAN([2, 3, 1], generator=torch.Generator().manual_seed(start), dtype=torch.float64)
     train_kan(network, x, y, steps=10, sparsity=0.01)
     print("trained:", edge_scores(network, x).summary())

@@ -14,6 +14,7 @@ EXEMPT: dict[str, str] = {
     "CosineSchedule": "a table of numbers; its layers are checked through NoProp",
     "DiffusionSchedule": "a table of numbers; its layers are checked through NoProp",
     "draw_positions": "draws whole numbers on the CPU, for `SparseLinear` to move",
+    "draw_scale_free_positions": "draws whole numbers on the CPU, for `SparseLinear` to move",
     "epsilon_density": _NUMBERS,
     "initialise_attention": "draws new values in place, as torch.nn.init does",
     "optimal_derivative": _NUMBERS,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from neurarium.compression import account
-from neurarium.layers import SparseLinear, sparsify
+from neurarium.layers import SparseLinear, draw_positions, draw_scale_free_positions, sparsify
 
 
 @pytest.mark.parametrize("storage", ["csr", "mask"])
@@ -134,3 +134,34 @@ def test_bad_arguments() -> None:
         SparseLinear.from_linear(nn.Linear(4, 4), torch.zeros(4, 4))
     with pytest.raises(ValueError, match="shape"):
         SparseLinear.from_linear(nn.Linear(4, 4), torch.ones(4, 3))
+
+
+def test_scale_free_places_have_hubs_where_uniform_ones_have_none() -> None:
+    generator = torch.Generator().manual_seed(0)
+    places = draw_scale_free_positions(400, 300, 6000, exponent=2.5, generator=generator)
+    assert places.numel() == 6000
+    assert bool((places.diff() > 0).all())  # sorted, none twice
+    uniform = draw_positions(400 * 300, 6000, generator=generator)
+    for ends, units in ((lambda p: p % 400, 400), (lambda p: p // 400, 300)):
+        hubs, none = (torch.bincount(ends(p), minlength=units).double() for p in (places, uniform))
+        assert hubs.var() / hubs.mean() > 10 > 2 > none.var() / none.mean()
+
+
+def test_scale_free_degrees_fall_with_the_rank_as_the_exponent_says() -> None:
+    """Expected degrees are in proportion to rank^(-1 / (exponent - 1)) while few places are taken."""
+    generator = torch.Generator().manual_seed(1)
+    degrees = sum(
+        torch.bincount(
+            draw_scale_free_positions(2000, 2000, 4000, exponent, generator) % 2000, minlength=2000
+        ).sort(descending=True).values.double()
+        for exponent in [3.0] * 20
+    ) / 20  # fmt: skip
+    rank = torch.arange(1, 2001).double()
+    expected = 4000 * rank**-0.5 / (rank**-0.5).sum()
+    assert abs(float(degrees[1:30].sum() / expected[1:30].sum()) - 1) < 0.15
+
+
+@pytest.mark.parametrize(("count", "exponent", "word"), [(0, 3.0, "count"), (51, 3.0, "count"), (5, 2.0, "exponent")])
+def test_scale_free_refusals(count: int, exponent: float, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        draw_scale_free_positions(10, 10, count, exponent)
