@@ -88,6 +88,7 @@ from .sequence._arma_rnn import ARMARNN as ARMARNN
 from .sequence._causal_transformer import CausalTransformer as CausalTransformer
 from .sequence._memory_network import MemoryNetwork as MemoryNetwork
 from .sequence._sequence_encoder import SequenceEncoder as SequenceEncoder
+from .sequence._sequence_predictor import SequencePredictor as SequencePredictor
 from .sequence._sequence_readout import SequenceReadout as SequenceReadout
 from .time_series._estimator import TimeSeriesClassifier as TimeSeriesClassifier
 from .time_series._networks import TimeSeriesFCN as TimeSeriesFCN

@@ -21,6 +21,7 @@ from .distillation._hard import hard_distillation_loss as hard_distillation_loss
 from .distillation._logits import logit_mse as logit_mse
 from .distillation._logits import soft_cross_entropy as soft_cross_entropy
 from .kan._edge_sparsity import edge_sparsity as edge_sparsity
+from .language._log_loss import cumulative_log_loss as cumulative_log_loss
 from .language._response_loss import response_labels as response_labels
 from .language._response_loss import response_loss as response_loss
 from .long_tailed._losses import LDAM as LDAM

@@ -29,6 +29,8 @@ from .complexity._generated import GeneratedComplexity as GeneratedComplexity
 from .complexity._generated import generated_complexity as generated_complexity
 from .complexity._random_weights import ComplexitySweep as ComplexitySweep
 from .complexity._random_weights import random_weight_complexity as random_weight_complexity
+from .compression._code_length import CodeLength as CodeLength
+from .compression._code_length import code_length as code_length
 from .concepts._class_tree import MistakeCost as MistakeCost
 from .concepts._class_tree import PrototypeTree as PrototypeTree
 from .concepts._class_tree import mistake_cost as mistake_cost

@@ -33,6 +33,8 @@ from .computation._turing_machine import random_machine as random_machine
 from .computation._turing_transformer import TuringTransformer as TuringTransformer
 from .computation._turing_transformer import compile_transformer as compile_transformer
 from .computation._turing_transformer import safe_steps as safe_steps
+from .description_length._context_tree import KT as KT
+from .description_length._context_tree import ContextTreeWeighting as ContextTreeWeighting
 from .description_length._description_length import finite_hypothesis_bound as finite_hypothesis_bound
 from .description_length._description_length import no_free_lunch_bound as no_free_lunch_bound
 from .dynamics._representation_merging import Merging as Merging

@@ -1,1 +1,1 @@
-"""Formal languages: tasks by level of the Chomsky hierarchy, automata, and programs of a universal machine."""
+"""Formal languages: tasks by level of the Chomsky hierarchy, and automata."""

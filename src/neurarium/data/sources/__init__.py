@@ -1,0 +1,1 @@
+"""Sources of sequences for meta-training: a universal machine, context trees, plain and formal ones, and mixtures."""

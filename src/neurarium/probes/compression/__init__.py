@@ -1,0 +1,1 @@
+"""How well a model compresses: code lengths of sequences and of labels."""
