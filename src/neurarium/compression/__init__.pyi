@@ -64,3 +64,8 @@ from .pruning._sparse_training import SparseEvolutionaryTraining as SparseEvolut
 from .pruning._ticket_search import IterativeMagnitudePruning as IterativeMagnitudePruning
 from .pruning._ticket_search import TicketRound as TicketRound
 from .pruning._ticket_search import find_ticket as find_ticket
+from .subspace._coded_model import CodedModel as CodedModel
+from .subspace._coded_model import code_model as code_model
+from .subspace._label_code import LabelCode as LabelCode
+from .subspace._label_code import label_code_length as label_code_length
+from .subspace._subspace_model import SubspaceModel as SubspaceModel

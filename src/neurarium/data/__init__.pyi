@@ -50,6 +50,8 @@ from .languages._formal_task import Asked as Asked
 from .languages._formal_task import FormalBatches as FormalBatches
 from .languages._formal_task import FormalTask as FormalTask
 from .languages._tasks import formal_tasks as formal_tasks
+from .sequences._expressions import ExpressionSequence as ExpressionSequence
+from .sequences._expressions import expression_sequences as expression_sequences
 from .sequences._lempel_ziv import lempel_ziv as lempel_ziv
 from .sequences._lempel_ziv import relative_lempel_ziv as relative_lempel_ziv
 from .sequences._repeats import repeat_complexity as repeat_complexity

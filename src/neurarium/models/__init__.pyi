@@ -90,6 +90,8 @@ from .sequence._memory_network import MemoryNetwork as MemoryNetwork
 from .sequence._sequence_encoder import SequenceEncoder as SequenceEncoder
 from .sequence._sequence_predictor import SequencePredictor as SequencePredictor
 from .sequence._sequence_readout import SequenceReadout as SequenceReadout
+from .soft_order._polynomial import SoftDegreePolynomial as SoftDegreePolynomial
+from .soft_order._tradeoff_mixture import TradeoffMixture as TradeoffMixture
 from .time_series._estimator import TimeSeriesClassifier as TimeSeriesClassifier
 from .time_series._networks import TimeSeriesFCN as TimeSeriesFCN
 from .time_series._networks import TimeSeriesMLP as TimeSeriesMLP

@@ -4,6 +4,7 @@ from .collapse._feature_decay import FeatureDecay as FeatureDecay
 from .collapse._head_input import FeatureLoss as FeatureLoss
 from .collapse._head_input import HeadInput as HeadInput
 from .collapse._regularizer import NeuralCollapseRegularizer as NeuralCollapseRegularizer
+from .constraint._degree import degree_penalty as degree_penalty
 from .constraint._echo_state import echo_state_bound as echo_state_bound
 from .constraint._monotonicity import MonotonicityPenalty as MonotonicityPenalty
 from .constraint._quadratic import QuadraticPenalty as QuadraticPenalty

@@ -9,9 +9,9 @@ Small: a machine of 5 symbols, 10 cells and 200 steps; 12,000 programs that prin
 for all seeds, 48 symbols at most. Arms ``*-utm`` are trained on them, ``lstm-iid`` on as many sequences of independent
 symbols, each for 700 batches of 32 with Adam at 3e-3 (the better of 1e-3 and 3e-3 for both kinds of network on seed
 100). Tested on 300 sequences each, drawn anew for each seed: new programs; pieces of 2 to 8 symbols, repeated; context
-trees of depth 3 (bits); parities of 4 bits, one question after another; and programs that print 96 symbols. ``kt`` and ``ctw-8`` are the Bayes mixtures over independent symbols and context trees of depth 8,
-``ctw-3`` that over the very trees, ``solomonoff-bound`` the shortest program that we know for each output. All margins
-were fixed before the run.
+trees of depth 3 (bits); parities of 4 bits, one question after another; and programs that print 96 symbols. ``kt`` and
+``ctw-8`` are the Bayes mixtures over independent symbols and context trees of depth 8, ``ctw-3`` that over the very
+trees, ``solomonoff-bound`` the shortest program that we know for each output. All margins were fixed before the run.
 
 Paper: 17 symbols, 200 cells, 1,000 steps, sequences of 256, 500,000 fresh batches of 128. Departures: the paper's
 programs come from a filtered Markov prior too (`MarkovPrior`); the transformer adds sinusoids to embeddings that are
