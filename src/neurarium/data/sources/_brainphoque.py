@@ -68,7 +68,7 @@ class ProgramRuns(Sequences):
         size, printed = int(one.length[0]), int(one.printed[0])
         text, jumps = one.text[0, :size].tolist(), one.jumps[0, :size].tolist()
         short = shortened(text, jumps, int(one.kept[0]))
-        status: Status = ("halted", "timeout", "output limit")[int(one.status[0])]  # type: ignore[assignment]
+        status: Status = ("halted", "timeout", "output limit")[int(one.status[0])]
         output = tuple(one.output[0, :printed].tolist())
         return ProgramRun(output, status, int(one.steps[0]), decode(text), short, -self.prior.log_prob(short))
 
