@@ -34,6 +34,8 @@ from .images._cifar_c import cifar_c as cifar_c
 from .images._corruptions import CORRUPTIONS as CORRUPTIONS
 from .images._corruptions import corrupt as corrupt
 from .images._letters import printed_letters as printed_letters
+from .images._phantoms import random_phantoms as random_phantoms
+from .images._phantoms import shepp_logan as shepp_logan
 from .known._cache import catalogue as catalogue
 from .known._cache import describe as describe
 from .known._cache import fetch as fetch

@@ -25,6 +25,14 @@ from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule
 from .denoising._diffusion_schedule import LearnedSchedule as LearnedSchedule
+from .forward_maps._forward_map import ForwardMap as ForwardMap
+from .forward_maps._parallel_beam import ParallelBeam as ParallelBeam
+from .forward_maps._parallel_beam import filtered_back_projection as filtered_back_projection
+from .forward_maps._point_maps import PixelMask as PixelMask
+from .forward_maps._point_maps import PointSamples as PointSamples
+from .forward_maps._point_maps import pixel_grid as pixel_grid
+from .forward_maps._volume_rendering import VolumeRendering as VolumeRendering
+from .forward_maps._volume_rendering import camera_rays as camera_rays
 from .gating._context_gate import ContextGate as ContextGate
 from .gating._context_gate import ContextNorm as ContextNorm
 from .gating._context_gate import retanh as retanh

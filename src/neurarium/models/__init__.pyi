@@ -42,6 +42,9 @@ from .features._feature_extractors import TableStandardizer as TableStandardizer
 from .features._feature_extractors import TextHasher as TextHasher
 from .features._feature_extractors import feature_extractor as feature_extractor
 from .features._frozen_encoder import FrozenEncoder as FrozenEncoder
+from .fields._neural_fields import FourierFeatureField as FourierFeatureField
+from .fields._neural_fields import SirenField as SirenField
+from .fields._neural_fields import TinyNeRF as TinyNeRF
 from .groups._composition import composition_network as composition_network
 from .groups._group_mlp import GroupMLP as GroupMLP
 from .groups._group_transformer import GroupTransformer as GroupTransformer

@@ -42,6 +42,7 @@ from .part_whole._views import PartWholeBatch as PartWholeBatch
 from .part_whole._views import PartWholeViews as PartWholeViews
 from .part_whole._views import coarse_to_fine as coarse_to_fine
 from .prediction._entropy import prediction_entropy as prediction_entropy
+from .reconstruction._psnr import psnr as psnr
 from .reconstruction._reconstruction import ReconstructionBatches as ReconstructionBatches
 from .reconstruction._reconstruction import reconstruction_loss as reconstruction_loss
 from .representation._guidance import Guidance as Guidance

@@ -6,6 +6,12 @@ from .basis_selection._basis_selection import BasisSelection as BasisSelection
 from .capacity._smallest_width import PhaseTransition as PhaseTransition
 from .capacity._smallest_width import smallest_width as smallest_width
 from .capacity._train_together import train_together as train_together
+from .learned_init._adaptation_curve import AdaptationCurve as AdaptationCurve
+from .learned_init._adaptation_curve import adaptation_curve as adaptation_curve
+from .learned_init._comparators import matched_initialization as matched_initialization
+from .learned_init._comparators import shuffled_initialization as shuffled_initialization
+from .learned_init._learned_initialization import LearnedInitialization as LearnedInitialization
+from .learned_init._stacked_fields import StackedFields as StackedFields
 from .policy_gradient._actor_critic import ActorCritic as ActorCritic
 from .policy_gradient._actor_critic import ActorCriticRemovalSearch as ActorCriticRemovalSearch
 from .policy_gradient._actor_critic import ActorCriticShrinkSearch as ActorCriticShrinkSearch

@@ -1,0 +1,1 @@
+"""What a sensor sees of a field: points, pixels, projections, rays."""
