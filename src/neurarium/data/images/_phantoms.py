@@ -57,8 +57,8 @@ def random_phantoms(
     head[:, 2:, 1:3] *= (1 + torch.stack((uniform(0.35), uniform(0.35)), -1))[:, 2:]
     head[:, 2:, 3:5] += torch.stack((uniform(0.08), uniform(0.08)), -1)[:, 2:]
     head[:, 2:, 5] += uniform(40)[:, 2:]
-    scale, turn = 1 + uniform(0.12, 2) - 0.06 * spread, torch.deg2rad(uniform(15, 1))
-    shift = torch.stack((uniform(0.06, 1), uniform(0.06, 1)), -1)
+    scale, turn = 1 + uniform(0.1, 2) - 0.07 * spread, torch.deg2rad(uniform(15, 1))
+    shift = torch.stack((uniform(0.05, 1), uniform(0.05, 1)), -1)
     head[..., 1:3] *= scale[:, None]
     x, y = (head[..., 3:5] * scale[:, None]).unbind(-1)
     head[..., 3] = x * turn.cos() - y * turn.sin() + shift[..., 0]

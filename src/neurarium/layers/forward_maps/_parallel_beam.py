@@ -47,13 +47,7 @@ class ParallelBeam(ForwardMap):
         return self.grid.expand(*parameters.shape[:-1], -1, -1)
 
     def rays(self, angles: Float[Tensor, "*batch views"]) -> Float[Tensor, "*batch views samples detectors 2"]:
-        """Where each detector's ray is sampled.
-
-        Raises:
-            ValueError: the angles are whole numbers.
-        """
-        if not angles.is_floating_point():
-            raise ValueError("angles must be floating-point radians")
+        """Where each detector's ray is sampled."""
         if not self.checked:  # on the first batch alone: it waits for the device
             self.checked = True
             _warn_of_degrees(angles)
@@ -87,7 +81,7 @@ class ParallelBeam(ForwardMap):
 
 
 def filtered_back_projection(
-    views: Float[Tensor, "*batch views detectors"], angles: Float[Tensor, "*batch views"], size: int
+    views: Float[Tensor, "*batch views detectors"], angles: Float[Tensor, "*batch angles"], size: int
 ) -> Float[Tensor, "*batch size size"]:
     """The image from its projections in closed form: each view filtered by a ramp and smeared back along its rays.
 

@@ -34,7 +34,7 @@ class VolumeRendering(ForwardMap):
             raise ValueError(f"samples must be at least 1, not {samples}")
         self.near, self.far, self.samples, self.background = near, far, samples, background
 
-    def points(self, parameters: Float[Tensor, "*batch rays 6"]) -> Float[Tensor, "*batch points 3"]:
+    def points(self, parameters: Float[Tensor, "*batch rays numbers"]) -> Float[Tensor, "*batch points 3"]:
         """Middles of the bins, ray by ray.
 
         Raises:

@@ -7,7 +7,7 @@ Tancik et al., Learned Initializations for Optimizing Coordinate-Based Neural Re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,11 +18,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from neurarium.search.learned_init._stacked_fields import StackedFields
 from neurarium.training import prediction
 
-Method = Literal["maml", "fomaml", "reptile"]
 Weights = dict[str, Tensor]
 
 
-def squared_error(seen: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+def squared_error(seen: Tensor, y: Tensor) -> Float[Tensor, ""]:
     """Mean squared error.
 
     Raises:
@@ -75,7 +74,7 @@ class LearnedInitialization(nn.Module):
         field: nn.Module,
         inner_lr: float | Mapping[str, float] = 1e-2,
         inner_steps: int = 2,
-        method: Method = "maml",
+        method: str = "maml",
         *,
         loss: Callable[[Tensor, Any], Tensor] = squared_error,
         observe: Callable[[Callable[[Any], Tensor], Any], Tensor] | None = None,

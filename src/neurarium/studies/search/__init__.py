@@ -1,0 +1,1 @@
+"""Studies of the papers whose component is in `neurarium.search`."""
