@@ -45,6 +45,8 @@ from .features._frozen_encoder import FrozenEncoder as FrozenEncoder
 from .fields._neural_fields import FourierFeatureField as FourierFeatureField
 from .fields._neural_fields import SirenField as SirenField
 from .fields._neural_fields import TinyNeRF as TinyNeRF
+from .fields._neural_process import PartiallyObservedNeuralProcess as PartiallyObservedNeuralProcess
+from .fields._neural_process import SensorPrediction as SensorPrediction
 from .groups._composition import composition_network as composition_network
 from .groups._group_mlp import GroupMLP as GroupMLP
 from .groups._group_transformer import GroupTransformer as GroupTransformer

@@ -29,6 +29,10 @@ class ForwardMap(nn.Module, ABC):
     ) -> Float[Tensor, "*batch readings channels"]:
         """Readings of the sensor from the field's values at `points`."""
 
+    def describe(self, parameters: Float[Tensor, "batch sensors *shape"]) -> Float[Tensor, "batch sensors features"]:
+        """What a network is told of each sensor: its parameters, as one vector."""
+        return parameters.reshape(*parameters.shape[:2], -1)
+
     def observe(self, field: Field, parameters: Tensor) -> Tensor:
         """Readings of a field.
 

@@ -46,11 +46,14 @@ class ParallelBeam(ForwardMap):
         """Every pixel, whatever the angles."""
         return self.grid.expand(*parameters.shape[:-1], -1, -1)
 
+    def describe(self, parameters: Float[Tensor, "batch views"]) -> Float[Tensor, "batch views 2"]:
+        """Cosine and sine of each angle."""
+        self._warn_of_degrees(parameters)
+        return torch.stack((parameters.cos(), parameters.sin()), -1)
+
     def rays(self, angles: Float[Tensor, "*batch views"]) -> Float[Tensor, "*batch views samples detectors 2"]:
         """Where each detector's ray is sampled."""
-        if not self.checked:  # on the first batch alone: it waits for the device
-            self.checked = True
-            _warn_of_degrees(angles)
+        self._warn_of_degrees(angles)
         turned = pixel_grid(self.size, self.detectors, device=angles.device, dtype=angles.dtype)
         x, y = turned.view(self.size, self.detectors, 2).unbind(-1)
         cos, sin = angles.cos()[..., None, None], angles.sin()[..., None, None]
@@ -75,6 +78,18 @@ class ParallelBeam(ForwardMap):
         sampled = F.grid_sample(images, rays, mode=self.mode, padding_mode="zeros", align_corners=False)
         means = sampled.unflatten(2, (views, self.size)).mean(3)
         return means.movedim(1, -1).reshape(*batch, views, self.detectors, channels)
+
+    def _warn_of_degrees(self, angles: Tensor) -> None:
+        """On the first batch alone: looking at numbers waits for the device."""
+        if self.checked:
+            return
+        self.checked = True
+        try:
+            beyond = bool((angles.abs() > 2 * math.pi).any())
+        except RuntimeError:  # inside torch.func.vmap numbers cannot be looked at
+            return
+        if beyond:
+            warnings.warn("angles beyond 2 pi: they are taken as radians, not as degrees", stacklevel=4)
 
     def extra_repr(self) -> str:
         return f"size={self.size}, detectors={self.detectors}, mode={self.mode!r}"
@@ -113,12 +128,3 @@ def filtered_back_projection(
     smeared = F.grid_sample(lines, places, padding_mode="zeros", align_corners=False)
     image = smeared.reshape(*views.shape[:-1], size, size).sum(-3)
     return image * (math.pi * detectors / views.shape[-2])
-
-
-def _warn_of_degrees(angles: Tensor) -> None:
-    try:
-        beyond = bool((angles.abs() > 2 * math.pi).any())
-    except RuntimeError:  # inside torch.func.vmap numbers cannot be looked at
-        return
-    if beyond:
-        warnings.warn("angles beyond 2 pi: they are taken as radians, not as degrees", stacklevel=4)

@@ -59,6 +59,10 @@ class PixelMask(ForwardMap):
         """Centres of the observed pixels."""
         return self.grid[parameters]
 
+    def describe(self, parameters: Int[Tensor, "batch observed"]) -> Float[Tensor, "batch observed 2"]:
+        """The pixels' centres."""
+        return self.points(parameters)
+
     def forward(self, values: Float[Tensor, "*batch observed channels"], parameters: Tensor) -> Tensor:
         """The values: only observed pixels were asked for."""
         return values

@@ -12,6 +12,12 @@ MODULES: dict[str, ModuleExample] = {
     "FourierFeatureField": lambda w: (
         models.FourierFeatureField(2, 1, 6, 2.0, 8, 2, generator=seed()), (w.x(5, 2),),
     ),
+    "PartiallyObservedNeuralProcess": lambda w: (
+        models.PartiallyObservedNeuralProcess(
+            layers.ParallelBeam(4), 2, 4, width=8, heads=2, frequencies=1.0, generator=seed()
+        ),
+        (w.positive(2, 3), w.x(2, 3, 4), w.positive(2, 5)),
+    ),
     "ParallelBeam": lambda w: (layers.ParallelBeam(6), (w.x(2, 36, 1), w.positive(2, 3))),
     "PixelMask": lambda w: (layers.PixelMask(3, 4), (w.x(2, 5, 1), w.whole([0, 3, 4, 7, 11]))),
     "PointSamples": lambda w: (layers.PointSamples(), (w.x(2, 5, 1), w.x(2, 5, 2))),
@@ -31,10 +37,17 @@ EXAMPLES: dict[str, Example] = {
     "camera_rays": lambda w: layers.camera_rays(w.x(2, 3, 4), 5.0, 2, 3),
     "filtered_back_projection": lambda w: layers.filtered_back_projection(w.x(2, 3, 6), w.positive(2, 3), 6),
     "matched_initialization": lambda w: search.matched_initialization(field(w), seed())(w.x(2, 8)),
+    "np_elbo_loss": lambda w: objectives.np_elbo_loss(
+        w.x(2, 3, 4), w.positive(2, 3, 4), w.x(3, 4, seed=1), (w.x(3, 5), w.positive(3, 5)),
+        (w.x(3, 5, seed=1), w.positive(3, 5, seed=1)),
+    ),
+    "np_likelihood_loss": lambda w: objectives.np_likelihood_loss(
+        w.x(2, 3, 4), w.positive(2, 3, 4), w.x(3, 4, seed=1)
+    ),
     "pixel_grid": lambda w: layers.pixel_grid(3, 4, device=w.device, dtype=w.dtype),
     "psnr": lambda w: objectives.psnr(w.x(3, 5), w.x(3, 5, seed=1)),
     "shuffled_initialization": lambda w: search.shuffled_initialization(field(w), seed())(w.x(2, 8)),
-}
+}  # fmt: skip
 
 
 def field(w: World) -> Any:
