@@ -113,6 +113,16 @@ from .text._token_features import token_features as token_features
 from .text._word_vectors import Vocabulary as Vocabulary
 from .text._word_vectors import WordVectors as WordVectors
 from .text._word_vectors import load_word_vectors as load_word_vectors
+from .volumes._episodes import Episode as Episode
+from .volumes._episodes import EpisodeSampler as EpisodeSampler
+from .volumes._image_tasks import IMAGE_TASKS as IMAGE_TASKS
+from .volumes._image_tasks import ImageTask as ImageTask
+from .volumes._nifti import read_nifti as read_nifti
+from .volumes._subjects import Subjects as Subjects
+from .volumes._subjects import Template as Template
+from .volumes._subjects import colin27_template as colin27_template
+from .volumes._subjects import ellipsoid_template as ellipsoid_template
+from .volumes._subjects import synthetic_subjects as synthetic_subjects
 from .weights._trajectories import Trajectory as Trajectory
 from .weights._trajectories import TrajectoryDataset as TrajectoryDataset
 from .weights._trajectories import TrajectoryRecorder as TrajectoryRecorder

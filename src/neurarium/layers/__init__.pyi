@@ -21,6 +21,8 @@ from .attention._positions import alibi_bias as alibi_bias
 from .attention._positions import rotate_positions as rotate_positions
 from .attention._positions import sinusoidal_positions as sinusoidal_positions
 from .attention._simplex import project_simplex as project_simplex
+from .context._pairwise_conv_avg import ConvResidualUnit as ConvResidualUnit
+from .context._pairwise_conv_avg import PairwiseConvAvg as PairwiseConvAvg
 from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule

@@ -1,0 +1,1 @@
+"""Volumes of brains, subjects made of one, and the tasks that their images pose."""

@@ -1,0 +1,1 @@
+"""Layers that carry a target and examples side by side."""

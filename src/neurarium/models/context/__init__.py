@@ -1,0 +1,1 @@
+"""Networks that are told the task by examples of it."""
