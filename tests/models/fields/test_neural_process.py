@@ -42,7 +42,7 @@ def test_readings_are_the_forward_map_of_the_field(options: dict) -> None:
     loc, scale = model.field(angles, views)(pixel_grid(5, 5))
     found = model(angles, views, asked)
     torch.testing.assert_close(found.loc[0], model.forward_map(loc, asked))
-    softened = nn.functional.softplus(model.forward_map(scale, asked))
+    softened = nn.functional.softplus(model.forward_map(scale, asked), beta=100)
     torch.testing.assert_close(found.scale[0], 0.01 + 0.99 * softened)
     assert model.field(angles, views)(pixel_grid(11, 7))[0].shape == (3, 77, 1)
     assert ((loc >= 0) & (loc <= 1)).all()
@@ -63,7 +63,7 @@ def test_without_latent_and_with_the_mean_it_is_the_textbook_process() -> None:
     for n in range(7):
         hidden = model.encode_point(asked[:, n]) + model.decoder.resize(r)
         hidden = model.decoder.layers(hidden)
-        deviation = 0.01 + 0.99 * nn.functional.softplus(model.decoder.scale(hidden).sigmoid())
+        deviation = 0.01 + 0.99 * nn.functional.softplus(model.decoder.scale(hidden).sigmoid(), beta=100)
         nll = nll - Normal(model.decoder.loc(hidden), deviation).log_prob(truth[:, n])[:, 0]
     found = model(x, y, asked)
     torch.testing.assert_close(np_likelihood_loss(found.loc, found.scale, truth), nll.mean())

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from neurarium.layers import ForwardMap
 from neurarium.models.fields._neural_fields import FourierFeatureField, perceptron
 
+SHARP = 100.0  # the release's softplus of sharpness 1 keeps every deviation above 0.69
 Moments = tuple[Tensor, Tensor]
 FittedField = Callable[[Tensor], Moments]
 """Points [points, dimensions] or [batch, points, dimensions] -> means and deviations [batch, points, channels]."""
@@ -250,7 +251,7 @@ class PartiallyObservedNeuralProcess(nn.Module):
             values = values.unflatten(2, (*lead, -1)) if lead else values
             return self.forward_map(values, queries.expand(len(values), *queries.shape))
 
-        return seen(loc), 0.01 + 0.99 * F.softplus(seen(scale))
+        return seen(loc), 0.01 + 0.99 * F.softplus(seen(scale), beta=SHARP)
 
 
 class PointAttention(nn.Module):

@@ -8,8 +8,8 @@ no fitting at test time.
 Small: random heads of ellipses of 32 x 32 pixels (256 to learn from, 8 to test), 32 detectors. The model (``ponp``:
 attention and a latent variable, width 64) sees 1 to 8 random angles of a head in training and is asked for 12, those
 among them; 300 steps in batches of 4, Adam with gradients clipped at 1 and a rate that falls tenfold. ``mean`` joins
-readings by their mean (with z alone). ``learned-init`` is Reptile on the field of that study, trained about as long; a
-head is fitted by 50 steps. ``random`` fits the same field from random weights, by 100 steps. ``filtered`` is
+readings by their mean (with z alone). ``learned-init`` is Reptile on the field of that study, trained about as
+long; a head is fitted by 50 steps. ``random`` fits the same field from random weights, by 100 steps. ``filtered`` is
 filtered back-projection. All are asked for heads seen from 1, 2, 4 and 8 evenly spaced angles. ``tuned`` is `ponp` after
 10 steps of its decoder on the readings. Rates were chosen on seed 100, which is not reported: of 1e-3 and 3e-3 for the
 models, 1e-3 and 3e-3 for ``tuned``; inner 5 and outer 1e-3 of Reptile and Adam at 1e-2 of 3e-3 and 1e-2 for ``random``.
@@ -135,7 +135,7 @@ def train_process(
         optimizer.step()
         falling.step()
         if step % max(1, settings.steps // 60) == 0:
-            run.record(step=step, nats_per_reading=float(loss) / views[0].numel())
+            run.record(step=step, nats_per_reading=loss.item() / views[0].numel())
     return model.eval()
 
 
