@@ -54,6 +54,17 @@ from .languages._formal_task import FormalTask as FormalTask
 from .languages._tasks import formal_tasks as formal_tasks
 from .sequences._expressions import ExpressionSequence as ExpressionSequence
 from .sequences._expressions import expression_sequences as expression_sequences
+from .operators._fields import gaussian_field as gaussian_field
+from .operators._fields import polynomial_field as polynomial_field
+from .operators._fields import resample as resample
+from .operators._operator_data import OperatorBatches as OperatorBatches
+from .operators._operator_data import OperatorData as OperatorData
+from .operators._operator_data import operator_data as operator_data
+from .operators._solvers import antiderivative as antiderivative
+from .operators._solvers import diffusion_reaction as diffusion_reaction
+from .operators._solvers import nonlinear_ode as nonlinear_ode
+from .operators._solvers import pendulum as pendulum
+from .operators._solvers import solve_ode as solve_ode
 from .sequences._lempel_ziv import lempel_ziv as lempel_ziv
 from .sequences._lempel_ziv import relative_lempel_ziv as relative_lempel_ziv
 from .sequences._repeats import repeat_complexity as repeat_complexity
@@ -110,6 +121,8 @@ from .text._text import load_pairs as load_pairs
 from .text._text import load_text as load_text
 from .text._token_features import Feature as Feature
 from .text._token_features import token_features as token_features
+from .text._unknown_words import fold_text as fold_text
+from .text._unknown_words import with_unknown_words as with_unknown_words
 from .text._word_vectors import Vocabulary as Vocabulary
 from .text._word_vectors import WordVectors as WordVectors
 from .text._word_vectors import load_word_vectors as load_word_vectors

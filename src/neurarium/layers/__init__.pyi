@@ -109,6 +109,7 @@ from .pam._layers import PAMLinear as PAMLinear
 from .pam._layers import PAMMultiheadAttention as PAMMultiheadAttention
 from .pam._layers import PAMSoftmax as PAMSoftmax
 from .recurrent._convolutional_gru import ConvolutionalGRU as ConvolutionalGRU
+from .recurrent._dense_recurrent import DenseRecurrent as DenseRecurrent
 from .recurrent._mamba import MambaBlock as MambaBlock
 from .recurrent._mamba import selective_scan as selective_scan
 from .recurrent._scan import cumulative_sum_product as cumulative_sum_product

@@ -75,6 +75,10 @@ from .monotonic._monotonic_estimators import MonotonicClassifier as MonotonicCla
 from .monotonic._monotonic_estimators import MonotonicRegressor as MonotonicRegressor
 from .monotonic._monotonic_net import MonotonicNet as MonotonicNet
 from .monotonic._monotonic_net import constrain as constrain
+from .operators._deeponet import DeepONet as DeepONet
+from .operators._deeponet import place_gradient as place_gradient
+from .operators._pod_trunk import PODTrunk as PODTrunk
+from .operators._stacked_branch import StackedBranch as StackedBranch
 from .schema._schema import Arrow as Arrow
 from .schema._schema import Pairing as Pairing
 from .schema._schema import Path as Path
@@ -98,6 +102,7 @@ from .sequence._sequence_predictor import SequencePredictor as SequencePredictor
 from .sequence._sequence_readout import SequenceReadout as SequenceReadout
 from .soft_order._polynomial import SoftDegreePolynomial as SoftDegreePolynomial
 from .soft_order._tradeoff_mixture import TradeoffMixture as TradeoffMixture
+from .text._sentence_classifier import SentenceClassifier as SentenceClassifier
 from .time_series._estimator import TimeSeriesClassifier as TimeSeriesClassifier
 from .time_series._networks import TimeSeriesFCN as TimeSeriesFCN
 from .time_series._networks import TimeSeriesMLP as TimeSeriesMLP

@@ -35,6 +35,7 @@ from .long_tailed._losses import class_balanced_weights as class_balanced_weight
 from .mixture._load_balance import load_balance as load_balance
 from .neural_process._neural_process_losses import np_elbo_loss as np_elbo_loss
 from .neural_process._neural_process_losses import np_likelihood_loss as np_likelihood_loss
+from .operators._relative_l2 import relative_l2 as relative_l2
 from .part_whole._composition import ComposeHead as ComposeHead
 from .part_whole._composition import DecomposeHead as DecomposeHead
 from .part_whole._composition import composition_loss as composition_loss

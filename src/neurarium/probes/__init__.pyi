@@ -117,6 +117,8 @@ from .neurons._neurons import NeuronSimilarity as NeuronSimilarity
 from .neurons._neurons import neuron_overlap as neuron_overlap
 from .neurons._neurons import neuron_rank_shift as neuron_rank_shift
 from .neurons._neurons import neuron_similarity as neuron_similarity
+from .operators._error_phases import ErrorPhases as ErrorPhases
+from .operators._error_phases import error_phases as error_phases
 from .part_whole._part_whole import Composability as Composability
 from .part_whole._part_whole import Decomposability as Decomposability
 from .part_whole._part_whole import Localizability as Localizability
@@ -154,6 +156,8 @@ from .signals._echo_state import EchoState as EchoState
 from .signals._echo_state import forgetting_rate as forgetting_rate
 from .signals._feedback_angle import FeedbackAngle as FeedbackAngle
 from .signals._feedback_angle import feedback_angle as feedback_angle
+from .signals._gradient_flow import GradientFlow as GradientFlow
+from .signals._gradient_flow import gradient_flow as gradient_flow
 from .signals._gradient_paths import PathSpectrum as PathSpectrum
 from .signals._gradient_paths import path_spectrum as path_spectrum
 from .signals._jacobian import JacobianSpectrum as JacobianSpectrum

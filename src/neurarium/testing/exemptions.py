@@ -162,7 +162,7 @@ CHECKS_EXEMPT: dict[tuple[str, str], str] = {
         "ActorCriticRemovalSearch", "ActorCriticShrinkSearch", "retrain_classifier",
     )},
     **{(name, "autocast in float16"): _LSTM for name in (
-        "RemovalPolicy", "UnidirectionalRemovalPolicy", "Critic", "BlstmModel",
+        "RemovalPolicy", "UnidirectionalRemovalPolicy", "Critic", "BlstmModel", "DenseRecurrent", "SentenceClassifier",
     )},
     ("VisualMemory", "deepcopy"): "holds a database connection; its save(path) writes a copy",
     ("VisualMemory", "torch.save of the whole"): "holds a database connection; its save(path) writes it",

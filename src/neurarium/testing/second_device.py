@@ -23,6 +23,9 @@ from neurarium.testing._fused_cells import gru_cell, gru_cell_backward, lstm_cel
 
 NAME = "second_device"  # torch gives tensors and modules attributes of this name: one that no network uses
 _INDEXING = ("aten::index", "aten::_unsafe_index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+_PACKING = "aten::_pack_padded_sequence"
+_ON_HOST = {(_PACKING, "lengths"), (f"{_PACKING}_backward", "batch_sizes")}
+"""What every device wants on the CPU: the lengths of packed sequences."""
 _SYNCHRONISING = (
     "aten::_local_scalar_dense",
     "aten::nonzero",
@@ -215,6 +218,8 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
         if len(func._schema.returns):
             changed = [arguments[argument] for argument in written if argument in arguments]
             return changed[0] if len(changed) == 1 else tuple(changed)
+    if name == _PACKING:
+        return _wrap(output[0]), output[1]  # so many sequences go on at each step: for the CPU
     return output if to_cpu else tree_map(_wrap, output)
 
 
@@ -229,6 +234,8 @@ def _refuse_mixtures(name: str, arguments: dict[str, Any], written: list[str]) -
     for argument, value in arguments.items():
         if name in _INDEXING and argument == "indices" and isinstance(arguments.get("self"), SecondTensor):
             continue  # an index may lie on the CPU
+        if (name, argument) in _ON_HOST:
+            continue
         for leaf in tree_leaves(value):
             if isinstance(leaf, Tensor) and not isinstance(leaf, SecondTensor) and (leaf.dim() or argument in written):
                 raise RuntimeError(

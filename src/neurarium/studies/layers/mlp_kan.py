@@ -182,7 +182,7 @@ def on_functions(settings: Settings, run: Run) -> dict[str, float]:
 
         learn(
             model, mse_loss, train, 128, 3e-3, settings.steps, run,
-            lambda step, _, name=name, error=error: run.record(step=step, log10_error=error(), formula=name),
+            lambda step, _, name=name, error=error: run.record(step=step, log10_error=error(), formula=name),  # type: ignore[misc]
         )  # fmt: skip
         errors.append(error())
         if settings.block == "mlp-kan":

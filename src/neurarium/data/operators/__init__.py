@@ -1,0 +1,1 @@
+"""Maps from functions to functions: random functions, what solvers make of them, and both as examples."""

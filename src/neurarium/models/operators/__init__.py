@@ -1,0 +1,1 @@
+"""Networks that map functions to functions."""

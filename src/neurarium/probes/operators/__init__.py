@@ -1,0 +1,1 @@
+"""How well networks that map functions to functions have learned."""
