@@ -52,8 +52,6 @@ from .languages._formal_task import Asked as Asked
 from .languages._formal_task import FormalBatches as FormalBatches
 from .languages._formal_task import FormalTask as FormalTask
 from .languages._tasks import formal_tasks as formal_tasks
-from .sequences._expressions import ExpressionSequence as ExpressionSequence
-from .sequences._expressions import expression_sequences as expression_sequences
 from .operators._fields import gaussian_field as gaussian_field
 from .operators._fields import polynomial_field as polynomial_field
 from .operators._fields import resample as resample
@@ -65,6 +63,8 @@ from .operators._solvers import diffusion_reaction as diffusion_reaction
 from .operators._solvers import nonlinear_ode as nonlinear_ode
 from .operators._solvers import pendulum as pendulum
 from .operators._solvers import solve_ode as solve_ode
+from .sequences._expressions import ExpressionSequence as ExpressionSequence
+from .sequences._expressions import expression_sequences as expression_sequences
 from .sequences._lempel_ziv import lempel_ziv as lempel_ziv
 from .sequences._lempel_ziv import relative_lempel_ziv as relative_lempel_ziv
 from .sequences._repeats import repeat_complexity as repeat_complexity
