@@ -114,8 +114,14 @@ from .recurrent._mamba import MambaBlock as MambaBlock
 from .recurrent._mamba import selective_scan as selective_scan
 from .recurrent._scan import cumulative_sum_product as cumulative_sum_product
 from .recurrent._sigmoid_rnn import SigmoidRNN as SigmoidRNN
+from .residual._broad_residual import BroadResidual as BroadResidual
 from .residual._cross_stage import CrossStagePartial as CrossStagePartial
 from .residual._dense_connection import DenseConnection as DenseConnection
+from .residual._parallel_residual import Increment as Increment
+from .residual._parallel_residual import ParallelResidual as ParallelResidual
+from .residual._parallelise import Parallelisation as Parallelisation
+from .residual._parallelise import parallelise as parallelise
+from .residual._parallelise import sequentialise as sequentialise
 from .residual._residual import PostNormResidual as PostNormResidual
 from .residual._residual import Residual as Residual
 from .residual._residual import ResidualBlock as ResidualBlock
@@ -131,6 +137,8 @@ from .residual._rezero_transformer import ReZeroTransformerDecoderLayer as ReZer
 from .residual._rezero_transformer import ReZeroTransformerEncoderLayer as ReZeroTransformerEncoderLayer
 from .residual._rezero_transformer import initialise_attention as initialise_attention
 from .sparse._scale_free import draw_scale_free_positions as draw_scale_free_positions
+from .residual._truncated_residual import TruncatedResidual as TruncatedResidual
+from .residual._truncated_residual import ordered_products as ordered_products
 from .sparse._sparse_linear import SparseLinear as SparseLinear
 from .sparse._sparse_linear import sparsify as sparsify
 from .sparse._sparse_pattern import draw_positions as draw_positions

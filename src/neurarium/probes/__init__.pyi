@@ -29,6 +29,8 @@ from .complexity._generated import GeneratedComplexity as GeneratedComplexity
 from .complexity._generated import generated_complexity as generated_complexity
 from .complexity._preference import PreferenceCurve as PreferenceCurve
 from .complexity._preference import sequence_preference as sequence_preference
+from .complexity._overdetermination import Overdetermination as Overdetermination
+from .complexity._overdetermination import overdetermination as overdetermination
 from .complexity._random_weights import ComplexitySweep as ComplexitySweep
 from .complexity._random_weights import random_weight_complexity as random_weight_complexity
 from .compression._code_length import CodeLength as CodeLength
@@ -164,6 +166,8 @@ from .signals._jacobian import JacobianSpectrum as JacobianSpectrum
 from .signals._jacobian import jacobian_spectrum as jacobian_spectrum
 from .signals._supervision_conflict import SupervisionConflict as SupervisionConflict
 from .signals._supervision_conflict import supervision_conflict as supervision_conflict
+from .signals._truncation import TruncationError as TruncationError
+from .signals._truncation import truncation_error as truncation_error
 from .similarity._align_permutation import align_permutation as align_permutation
 from .similarity._cka import CkaMatrix as CkaMatrix
 from .similarity._cka import cka_matrix as cka_matrix
