@@ -8,6 +8,7 @@ from ._graph_convolution import normalized_adjacency as normalized_adjacency
 from ._linear_maps import linear_maps as linear_maps
 from .activations._maxout import Maxout as Maxout
 from .activations._rectified_gaussian import RectifiedGaussian as RectifiedGaussian
+from .activations._scaled_tanh import ScaledTanh as ScaledTanh
 from .activations._srelu import SReLU as SReLU
 from .activations._waves import GaussianBump as GaussianBump
 from .activations._waves import Sine as Sine
@@ -24,6 +25,8 @@ from .attention._simplex import project_simplex as project_simplex
 from .context._pairwise_conv_avg import ConvResidualUnit as ConvResidualUnit
 from .context._pairwise_conv_avg import PairwiseConvAvg as PairwiseConvAvg
 from .convolution._conv_norm_act import conv_norm_act as conv_norm_act
+from .convolution._image_filters import ImageFilters as ImageFilters
+from .convolution._skipping_conv import SkippingConv2d as SkippingConv2d
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule
 from .denoising._diffusion_schedule import LearnedSchedule as LearnedSchedule

@@ -117,6 +117,7 @@ from .vision._cspnet import csp_resnext50 as csp_resnext50
 from .vision._cspnet import darknet53 as darknet53
 from .vision._cspnet import load_timm_cspnet as load_timm_cspnet
 from .vision._denoising_block import DenoisingBlock as DenoisingBlock
+from .vision._flexible_cnn import FlexibleCNN as FlexibleCNN
 from .vision._mamba_classifier import MambaClassifier as MambaClassifier
 from .vision._mamba_classifier import mamba_ladder as mamba_ladder
 from .vision._resmlp import ResMLP as ResMLP

@@ -27,6 +27,7 @@ from .layers.monotonic import Monotonic as Monotonic
 from .layers.piecewise_affine import PiecewiseAffine as PiecewiseAffine
 from .layers.prototypes import Prototypes as Prototypes
 from .layers.rezero import ReZero as ReZero
+from .layers.shallow_again import ShallowAgain as ShallowAgain
 from .memories.dee import DEE as DEE
 from .memories.nearest_mean import NearestMean as NearestMean
 from .memories.visual_memory import VisualMemory as VisualMemory
