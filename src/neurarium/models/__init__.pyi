@@ -20,6 +20,9 @@ from .boltzmann._partition import log_partition as log_partition
 from .boltzmann._pretraining import pretrain_layers as pretrain_layers
 from .boltzmann._rbm import RBM as RBM
 from .context._context_unet import ContextUNet as ContextUNet
+from .branching._branching_network import BranchingNetwork as BranchingNetwork
+from .branching._branching_network import branching as branching
+from .branching._tree_of_stages import TreeOfStages as TreeOfStages
 from .dense._deep_mlp import DeepMlp as DeepMlp
 from .dense._deep_mlp import Highway as Highway
 from .dense._one_neuron import OneNeuronNet as OneNeuronNet
@@ -108,6 +111,7 @@ from .time_series._networks import TimeSeriesFCN as TimeSeriesFCN
 from .time_series._networks import TimeSeriesMLP as TimeSeriesMLP
 from .time_series._networks import TimeSeriesResNet as TimeSeriesResNet
 from .time_series._train import train_time_series as train_time_series
+from .vision._bandersnatch import bandersnatch as bandersnatch
 from .vision._cspnet import CSPNet as CSPNet
 from .vision._cspnet import CSPStage as CSPStage
 from .vision._cspnet import csp_darknet53 as csp_darknet53

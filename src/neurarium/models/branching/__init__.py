@@ -1,0 +1,1 @@
+"""Networks whose stages branch and never join."""

@@ -1,0 +1,1 @@
+"""Many heads: their joint loss, and one answer from all."""
