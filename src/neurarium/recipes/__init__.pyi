@@ -6,6 +6,7 @@ from .compression.progressive_distillation import ProgressiveDistillation as Pro
 from .compression.sorted_network import SortedNetwork as SortedNetwork
 from .compression.sparse_evolution import SparseEvolutionary as SparseEvolutionary
 from .compression.teacher_class import TeacherClass as TeacherClass
+from .ensembles.bandersnatch import Bandersnatch as Bandersnatch
 from .ensembles.boosted_head import BoostedHead as BoostedHead
 from .ensembles.boosting import Boosting as Boosting
 from .gradient import GradientRecipe as GradientRecipe
@@ -61,5 +62,6 @@ from .streams import StreamProblem as StreamProblem
 from .streams import StreamRecipe as StreamRecipe
 from .training.curriculum import Curriculum as Curriculum
 from .training.dbn import DBN as DBN
+from .training.distortions import Distortions as Distortions
 from .training.gradient_noise import GradientNoise as GradientNoise
 from .training.nowcasting import Nowcasting as Nowcasting

@@ -41,17 +41,19 @@ class Watched:
 
 
 class ResidualNet(nn.Module):
-    """A transformer layer around vectors: what conversions of residual blocks look for."""
+    """Two transformer layers around vectors: what conversions of residual blocks look for."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
         self.entry = nn.Linear(8, 16)
-        self.block = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True, norm_first=True)
+        self.blocks = nn.Sequential(
+            *[nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True, norm_first=True) for _ in range(2)]
+        )
         self.leave = nn.Linear(16, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, 8] -> [batch, outputs]."""
-        out: Tensor = self.leave(self.block(self.entry(x)[:, None])[:, 0])
+        out: Tensor = self.leave(self.blocks(self.entry(x)[:, None])[:, 0])
         return out
 
 

@@ -193,8 +193,8 @@ def test_refusals():
         branching(nn.Linear(2, 2), ["0"], generator=generator)
     with pytest.raises(ValueError, match="among 0, 1, 2, not relu"):
         branching(plain, ["relu"], generator=generator)
-    with pytest.raises(ValueError, match="the 1 activations found between layers, not 2"):
-        branching(plain, 2, generator=generator)
+    with pytest.raises(ValueError, match="0 activations were found between layers"):
+        branching(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), 2, generator=generator)
     with pytest.raises(ValueError, match="neither the first nor the last"):
         branching(plain, ["2"], generator=generator)
 

@@ -66,8 +66,8 @@ def branching(
 
     Args:
         model: layers in a row; rows in it are opened. Left as it is.
-        at: names of activations, from first to last, or how many of the last ones; the activation itself is part of
-            each copy.
+        at: names of activations, from first to last, or how many of the last ones at most; the activation itself is
+            part of each copy.
         branches: copies behind each, or for each.
         generator: of the new weights.
 
@@ -81,8 +81,10 @@ def branching(
     names = list(rows)
     if isinstance(at, int):
         inner = [name for name in names[1:-1] if isinstance(rows[name], ACTIVATIONS)]
-        if not 1 <= at <= len(inner):
-            raise ValueError(f"at must be from 1 to the {len(inner)} activations found between layers, not {at}")
+        if at < 1 or not inner:
+            raise ValueError(
+                f"at must be 1 or more, and {len(inner)} activations were found between layers; it is {at}"
+            )
         at = inner[-at:]
     unknown = next((name for name in at if name not in rows), None)
     if unknown is not None or not at:
