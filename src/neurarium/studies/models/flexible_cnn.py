@@ -6,13 +6,13 @@ turned, scaled and bent anew in every epoch. They report test errors that fall w
 two, three, four and seven trained layers of maps and units), fast learning (2.42, .97 and .48 % after 1, 3 and 17
 epochs), 19.51 % on CIFAR-10 with translations and 2.53 % on small NORB with translations and fixed contrast filters.
 
-Small: MNIST padded to 29 x 29 in [-1, 1], 7,000 training, 2,000 validation and 4,000 test images, batches of 8 where
+Small: MNIST padded to 29 x 29 in [-1, 1], 7,000 training, 2,000 validation and 3,000 test images, batches of 8 where
 the paper steps after each image, SGD with a rate of .04 that falls by a tenth per epoch, 4 epochs. Arms: ``mlp`` of 50
 scaled tanh units; ``one-conv`` (10 maps of 5 x 5, pooling 5); ``two-conv`` (8 of 6 x 6, 16 of 5 x 5, both with pooling
 2, then 50 units); ``three-conv`` (8 and 16 of 4 x 4 with pooling 2, 24 of 3 x 3, then 50). ``few`` and
 ``few-distorted`` are ``two-conv`` on 1,000 images for 30 epochs over which the rate falls as much, without and with
-distortion. ``error`` is that of the test at the epoch of least validation error, as in the paper; the latest of equals
-counts. The rate is the card's of the method's checks, the same for all arms.
+distortion. ``error`` is that of the test at the epoch of least validation error, as in the paper, the latest of equals;
+both are looked at ten times at most. The rate is the card's of the method's checks, the same for all arms.
 
 Paper: steps after each image (batches of 1), all images, the rates .001 x .993^epoch, no less than .00003, and
 networks of 20 to 100 maps; ``--set data=cifar10`` (translations alone) and ``--set data=small-norb --set filters=true``
@@ -50,7 +50,7 @@ class Settings:
     distort: bool = False
     train: int = 7_000
     validation: int = 2_000
-    test: int = 4_000
+    test: int = 3_000
     batch_size: int = 8
     epochs: int = 4
     lr: float = 0.04
@@ -64,23 +64,25 @@ def trial(settings: Settings, run: Run) -> Metrics:
     generator = torch.Generator().manual_seed(run.seed)
     model = network(settings, train.x, generator).to(run.device)
     rule, optimizer = Backprop(model, cross_entropy), torch.optim.SGD(model.parameters(), settings.lr, fused=True)
-    batches = Batches(train, settings.batch_size, shuffle=True, seed=run.seed)
-    loader = distortion(settings, generator).batches(batches) if settings.distort else batches
-    best, chosen, errors = 1.0, 1.0, []
+    distort = distortion(settings, generator) if settings.distort else None
+    best, chosen, errors = 1.0, 1.0, {}
     for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
-        loss = fit(rule, loader, optimizer)[0]
+        seen = train if distort is None else Arrays(distort(train.x), train.y)
+        batches = Batches(seen, settings.batch_size, shuffle=True, seed=1000 * run.seed + epoch)
+        loss = fit(rule, batches, optimizer)[0]
         for group in optimizer.param_groups:
             group["lr"] = max(group["lr"] * settings.decay, settings.floor)
-        checked, error = (1 - evaluate(model, Batches(part, 500)) for part in (validation, test))
-        errors.append(error)
-        run.record(epoch=epoch, loss=loss, validation_error=checked, error_by_epoch=error)
+        if epoch % max(1, settings.epochs // 10) and epoch < settings.epochs:
+            continue
+        checked, errors[epoch] = (1 - evaluate(model, Batches(part, 500)) for part in (validation, test))
+        run.record(epoch=epoch, loss=loss, validation_error=checked, error_by_epoch=errors[epoch])
         if checked <= best:
-            best, chosen = checked, error
+            best, chosen = checked, errors[epoch]
     keep_pictures(settings, model, train, run, generator)
     return {
         "error": chosen,
-        "error_after_1": errors[0],
-        "error_after_3": errors[min(2, len(errors) - 1)],
+        "error_after_1": errors[min(errors)],
+        "error_after_3": errors.get(3, errors[max(errors)]),
         "parameters": float(sum(p.numel() for p in model.parameters())),
     }
 
@@ -179,7 +181,7 @@ STUDY = Study(
         "few-distorted": replace(FEW, distort=True),
     },
     scales={"smoke": smoke, "paper": paper},
-    seeds=(3, 6),
+    seeds=(3, 3),
     claims=[
         Claim(
             "A second convolution with a hidden layer errs less than one convolution", "MNIST table",
