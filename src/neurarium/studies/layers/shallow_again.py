@@ -13,8 +13,8 @@ Arms: ``sequential``; ``parallel``, that network after `parallelise`; ``plain``,
 ``none``, d = 0. Equal seeds give equal initial weights and batches. ``retained`` is the share of what depth gains over
 none that the broad layer keeps: (none - parallel) / (none - sequential). ``grid`` trains both layouts at depths 2 and
 8 with 4 and 8 filters on 1,000 MNIST images for 6 epochs, and compares their validation losses; Q is the
-overdetermination ratio of examples times outputs to parameters. The rate is the card's of the method's checks, not
-tuned, and the same for both layouts, since the comparison is at equal rates.
+overdetermination ratio of examples times outputs to parameters. The rate is not tuned, and
+the same for both layouts, since the comparison is at equal rates.
 
 Paper: all images, 100 epochs, and a grid of depths 1 to 32, 4 to 32 filters, kernels 3, 5 and 7, with Adam and SGD.
 """
