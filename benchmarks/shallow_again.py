@@ -62,11 +62,14 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--shapes", type=int, default=6, help="how many of the shapes")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for what, use, batch in (("step", step, 64), ("latency", latency, 1)):
-        for depth, channels, side in ((4, 8, 14), (8, 8, 14), (16, 8, 14), (8, 32, 14), (8, 64, 14), (8, 8, 56)):
+        for depth, channels, side in ((8, 8, 14), (4, 8, 14), (16, 8, 14), (8, 32, 14), (8, 64, 14), (8, 8, 56))[
+            : options.shapes
+        ]:
             deep = stack(depth, channels)
             models = {
                 "sequential": deep,
