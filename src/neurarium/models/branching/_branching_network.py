@@ -111,7 +111,9 @@ def _drawn(stage: nn.Sequential) -> nn.Sequential:
     )
     if stuck is not None:
         raise ValueError(f"{stuck} has weights and no reset_parameters(), so that a copy would stay like the first")
-    reset(stage)
+    # Drawn on the CPU in single precision: the same weights whatever the device and type of the network.
+    drawn = reset(copy_module(stage).cpu().float()).state_dict()
+    stage.load_state_dict(drawn)
     return stage
 
 

@@ -93,10 +93,11 @@ def head_accuracies(model: nn.Module, loader: Iterable[Any]) -> Float[Tensor, " 
     with evaluation(model):
         for batch in loader:
             x, y = unpack(batch)
-            right.append(call(model, x).argmax(-1) == y)
+            outputs = call(model, x)
+            right.append((outputs.argmax(-1) == y).to(torch.promote_types(outputs.dtype, torch.float32)))
     if not right:
         raise ValueError("loader gave no batches")
-    return torch.cat(right, 1).float().mean(1)
+    return torch.cat(right, 1).mean(1)
 
 
 def best_head(model: nn.Module, loader: Iterable[Any]) -> int:
