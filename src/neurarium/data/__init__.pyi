@@ -36,9 +36,9 @@ from .images._corruptions import corrupt as corrupt
 from .images._distortions import Distort as Distort
 from .images._distortions import elastic_field as elastic_field
 from .images._letters import printed_letters as printed_letters
+from .images._norb import small_norb as small_norb
 from .images._phantoms import random_phantoms as random_phantoms
 from .images._phantoms import shepp_logan as shepp_logan
-from .images._norb import small_norb as small_norb
 from .known._cache import catalogue as catalogue
 from .known._cache import describe as describe
 from .known._cache import fetch as fetch

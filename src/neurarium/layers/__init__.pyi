@@ -139,9 +139,9 @@ from .residual._rezero_convert import rezero_ as rezero_
 from .residual._rezero_transformer import ReZeroTransformerDecoderLayer as ReZeroTransformerDecoderLayer
 from .residual._rezero_transformer import ReZeroTransformerEncoderLayer as ReZeroTransformerEncoderLayer
 from .residual._rezero_transformer import initialise_attention as initialise_attention
-from .sparse._scale_free import draw_scale_free_positions as draw_scale_free_positions
 from .residual._truncated_residual import TruncatedResidual as TruncatedResidual
 from .residual._truncated_residual import ordered_products as ordered_products
+from .sparse._scale_free import draw_scale_free_positions as draw_scale_free_positions
 from .sparse._sparse_linear import SparseLinear as SparseLinear
 from .sparse._sparse_linear import sparsify as sparsify
 from .sparse._sparse_pattern import draw_positions as draw_positions

@@ -19,10 +19,10 @@ from .boltzmann._partition import LogPartition as LogPartition
 from .boltzmann._partition import log_partition as log_partition
 from .boltzmann._pretraining import pretrain_layers as pretrain_layers
 from .boltzmann._rbm import RBM as RBM
-from .context._context_unet import ContextUNet as ContextUNet
 from .branching._branching_network import BranchingNetwork as BranchingNetwork
 from .branching._branching_network import branching as branching
 from .branching._tree_of_stages import TreeOfStages as TreeOfStages
+from .context._context_unet import ContextUNet as ContextUNet
 from .dense._deep_mlp import DeepMlp as DeepMlp
 from .dense._deep_mlp import Highway as Highway
 from .dense._one_neuron import OneNeuronNet as OneNeuronNet

@@ -21,13 +21,13 @@ from .distillation._distillation import distillation_loss as distillation_loss
 from .distillation._hard import hard_distillation_loss as hard_distillation_loss
 from .distillation._logits import logit_mse as logit_mse
 from .distillation._logits import soft_cross_entropy as soft_cross_entropy
-from .imaging._imaging_losses import imaging_loss as imaging_loss
-from .imaging._imaging_losses import local_ncc_loss as local_ncc_loss
-from .imaging._imaging_losses import soft_dice_loss as soft_dice_loss
 from .heads._heads import best_head as best_head
 from .heads._heads import combine as combine
 from .heads._heads import head_accuracies as head_accuracies
 from .heads._heads import heads_loss as heads_loss
+from .imaging._imaging_losses import imaging_loss as imaging_loss
+from .imaging._imaging_losses import local_ncc_loss as local_ncc_loss
+from .imaging._imaging_losses import soft_dice_loss as soft_dice_loss
 from .kan._edge_sparsity import edge_sparsity as edge_sparsity
 from .language._log_loss import cumulative_log_loss as cumulative_log_loss
 from .language._response_loss import response_labels as response_labels

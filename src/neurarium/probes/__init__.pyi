@@ -27,10 +27,10 @@ from .complexity._function_complexity import function_complexity as function_com
 from .complexity._function_complexity import grid_complexity as grid_complexity
 from .complexity._generated import GeneratedComplexity as GeneratedComplexity
 from .complexity._generated import generated_complexity as generated_complexity
-from .complexity._preference import PreferenceCurve as PreferenceCurve
-from .complexity._preference import sequence_preference as sequence_preference
 from .complexity._overdetermination import Overdetermination as Overdetermination
 from .complexity._overdetermination import overdetermination as overdetermination
+from .complexity._preference import PreferenceCurve as PreferenceCurve
+from .complexity._preference import sequence_preference as sequence_preference
 from .complexity._random_weights import ComplexitySweep as ComplexitySweep
 from .complexity._random_weights import random_weight_complexity as random_weight_complexity
 from .compression._code_length import CodeLength as CodeLength

@@ -9,12 +9,12 @@ in the abstract, and how many trained settings differ by how much is not known t
 Small: a 3 x 3 convolution with stride 2 to 8 channels and a ReLU, d residual branches of a 3 x 3 convolution and a
 ReLU, averages over 4 x 4 pixels, a linear layer; 4,000 training and 2,000 validation images, Adam with a rate of 1e-3
 for all, batches of 64. Tasks: MNIST with d = 4 and 8 (8 epochs), CIFAR-10 (its JPEG copy) with d = 4 (10 epochs).
-Arms: ``sequential``; ``parallel``, that network after `parallelise`; ``plain``, the branches without their identity;
-``none``, d = 0. Equal seeds give equal initial weights and batches. ``retained`` is the share of what depth gains over
-none that the broad layer keeps: (none - parallel) / (none - sequential). ``grid`` trains both layouts at depths 2 and
-8 with 4 and 8 filters on 1,000 MNIST images for 6 epochs, and compares their validation losses; Q is the
-overdetermination ratio of examples times outputs to parameters. The rate is not tuned, and
-the same for both layouts, since the comparison is at equal rates.
+Arms: ``sequential``; ``parallel``, that network after `parallelise`; ``none``, d = 0 (``--set layout=plain`` leaves
+the identity out). Equal seeds give equal initial weights and batches. ``retained`` is the share of what depth gains
+over none that the broad layer keeps: (none - parallel) / (none - sequential). ``grid`` trains both layouts at depths 2 and
+8 with 4 and 8 filters on 1,000 MNIST images for 5 epochs, and compares their validation losses; Q is the
+overdetermination ratio of examples times outputs to parameters. The rate is not tuned, and the
+same for both layouts, since the comparison is at equal rates.
 
 Paper: all images, 100 epochs, and a grid of depths 1 to 32, 4 to 32 filters, kernels 3, 5 and 7, with Adam and SGD.
 """
@@ -73,7 +73,7 @@ def trial(settings: Settings, run: Run) -> Metrics:
     if settings.layout == "sequential" and settings.depth:
         orders(model, validation, run, "start")
     metrics: dict[str, float] = {}
-    for epoch, losses in learn(settings, run, model, train, validation, every=2).items():
+    for epoch, losses in enumerate(learn(settings, run, model, train, validation), start=1):
         metrics.update(losses)
         run.record(epoch=epoch, **losses)
     if settings.layout == "sequential" and settings.depth:
@@ -107,25 +107,22 @@ def images(settings: Settings, run: Run) -> tuple[Arrays, Arrays]:
     return both[: settings.train], both[settings.train :]
 
 
-def learn(
-    settings: Settings, run: Run, model: nn.Module, train: Arrays, validation: Arrays, every: int
-) -> dict[int, dict[str, float]]:
-    """Train; epoch -> losses on both sets, the network held still, every so many epochs and after the last."""
+def learn(settings: Settings, run: Run, model: nn.Module, train: Arrays, validation: Arrays) -> list[dict[str, float]]:
+    """Train; the losses of each epoch on both sets, the network held still."""
     kinds = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = kinds[settings.optimizer](model.parameters(), settings.lr, fused=True)
     batches = Batches(train, settings.batch_size, shuffle=True, seed=run.seed)
-    sets = {"train_loss": train[: settings.validation], "validation_loss": validation}
-    found = {}
-    for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
+    found = []
+    for _ in run.track(range(settings.epochs), "epochs"):
         fit(Backprop(model, cross_entropy), batches, optimizer)
-        if epoch % every == 0 or epoch == settings.epochs:
-            found[epoch] = {name: evaluate(model, Batches(p, 500), cross_entropy) for name, p in sets.items()}
+        sets = {"train_loss": train[: settings.validation], "validation_loss": validation}
+        found.append({name: evaluate(model, Batches(part, 500), cross_entropy) for name, part in sets.items()})
     return found
 
 
 def orders(model: nn.Module, validation: Arrays, run: Run, when: str) -> dict[str, float]:
     """How much of the stack its first two orders are."""
-    found = truncation_error(model, validation.x[:60])
+    found = truncation_error(model, validation.x[:200])
     for order, share in enumerate(found.by_order[:3]):
         run.record(order=order, share_of_norm=share, when=when)
     return {"missed_by_order_1": found.relative[0], "missed_by_order_2": found.relative[1]}
@@ -141,7 +138,7 @@ def grid(settings: Settings, run: Run, train: Arrays, validation: Arrays) -> Met
         at = replace(settings, depth=depth, filters=filters, kernel=kernel, optimizer=optimizer)
         for layout in ("sequential", "parallel"):
             model = network(replace(at, layout=layout), train.x.shape[1], run)
-            losses[layout] = learn(at, run, model, train, validation, at.epochs)[at.epochs]
+            losses[layout] = learn(at, run, model, train, validation)[-1]
             q = overdetermination(model, [(train.x[:1], train.y[:1])]).ratio * len(train)
             run.record(q=q, loss_by_q=losses[layout]["validation_loss"], layout=layout)
         for name, gap in gaps.items():
@@ -177,16 +174,15 @@ STUDY = Study(
         "mnist-none": Settings(depth=0),
         "mnist-4-sequential": Settings(),
         "mnist-4-parallel": Settings(layout="parallel"),
-        "mnist-4-plain": Settings(layout="plain"),
         "mnist-8-sequential": Settings(depth=8),
         "mnist-8-parallel": Settings(depth=8, layout="parallel"),
         "cifar-none": replace(CIFAR, depth=0),
         "cifar-4-sequential": CIFAR,
         "cifar-4-parallel": replace(CIFAR, layout="parallel"),
-        "grid": Settings(grid=True, train=1_000, epochs=6),
+        "grid": Settings(grid=True, train=1_000, epochs=5),
     },
     scales={"smoke": smoke, "paper": paper},
-    seeds=(3, 4),
+    seeds=(3, 3),
     claims=[
         Claim(
             "Four branches side by side keep what depth gains (MNIST)", "abstract, experiments",
