@@ -6,7 +6,6 @@ from .compression.progressive_distillation import ProgressiveDistillation as Pro
 from .compression.sorted_network import SortedNetwork as SortedNetwork
 from .compression.sparse_evolution import SparseEvolutionary as SparseEvolutionary
 from .compression.teacher_class import TeacherClass as TeacherClass
-from .ensembles.bandersnatch import Bandersnatch as Bandersnatch
 from .ensembles.boosted_head import BoostedHead as BoostedHead
 from .ensembles.boosting import Boosting as Boosting
 from .gradient import GradientRecipe as GradientRecipe
@@ -28,7 +27,6 @@ from .layers.monotonic import Monotonic as Monotonic
 from .layers.piecewise_affine import PiecewiseAffine as PiecewiseAffine
 from .layers.prototypes import Prototypes as Prototypes
 from .layers.rezero import ReZero as ReZero
-from .layers.shallow_again import ShallowAgain as ShallowAgain
 from .memories.dee import DEE as DEE
 from .memories.nearest_mean import NearestMean as NearestMean
 from .memories.visual_memory import VisualMemory as VisualMemory
@@ -62,6 +60,5 @@ from .streams import StreamProblem as StreamProblem
 from .streams import StreamRecipe as StreamRecipe
 from .training.curriculum import Curriculum as Curriculum
 from .training.dbn import DBN as DBN
-from .training.distortions import Distortions as Distortions
 from .training.gradient_noise import GradientNoise as GradientNoise
 from .training.nowcasting import Nowcasting as Nowcasting
