@@ -5,6 +5,12 @@ from ._errors import DataError as DataError
 from ._identity import identity as identity
 from ._loading import load as load
 from ._splitting import split_arrays as split_arrays
+from .composition._composition import CompositionSplit as CompositionSplit
+from .composition._composition import CompositionTask as CompositionTask
+from .composition._composition import non_tree as non_tree
+from .composition._composition import parallel_two_hop as parallel_two_hop
+from .composition._composition import three_hop as three_hop
+from .composition._composition import two_hop as two_hop
 from .crowd._batches import CrowdBatches as CrowdBatches
 from .crowd._simulate import SimulatedAnnotators as SimulatedAnnotators
 from .crowd._simulate import mask_annotations as mask_annotations
@@ -110,10 +116,12 @@ from .synthetic._algorithmic import copy_paste as copy_paste
 from .synthetic._algorithmic import parity as parity
 from .synthetic._patterns import diluted_patterns as diluted_patterns
 from .synthetic._patterns import noisy_examples as noisy_examples
+from .synthetic._permutations import PermutationTask as PermutationTask
 from .synthetic._shapes import Shapes as Shapes
 from .synthetic._shapes import annuli as annuli
 from .synthetic._shapes import discs as discs
 from .synthetic._shapes import nested as nested
+from .synthetic._sphere_task import SphereTask as SphereTask
 from .synthetic._stories import two_fact_stories as two_fact_stories
 from .text._corpora import characters as characters
 from .text._corpora import load_corpus as load_corpus

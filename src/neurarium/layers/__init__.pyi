@@ -6,6 +6,7 @@ from ._gradient_reversal import GradientReversal as GradientReversal
 from ._graph_convolution import GraphConvolution as GraphConvolution
 from ._graph_convolution import normalized_adjacency as normalized_adjacency
 from ._linear_maps import linear_maps as linear_maps
+from .activations._hermite import HermiteActivation as HermiteActivation
 from .activations._maxout import Maxout as Maxout
 from .activations._rectified_gaussian import RectifiedGaussian as RectifiedGaussian
 from .activations._scaled_tanh import ScaledTanh as ScaledTanh
@@ -101,6 +102,7 @@ from .mixture._routing import Routing as Routing
 from .monotonic._input_units import InputUnits as InputUnits
 from .monotonic._monotonic_activation import MonotonicActivation as MonotonicActivation
 from .monotonic._monotonic_linear import MonotonicLinear as MonotonicLinear
+from .ntk._ntk_linear import NTKLinear as NTKLinear
 from .pam._channels import PAMBatchNorm as PAMBatchNorm
 from .pam._channels import PAMGlobalAvgPool2d as PAMGlobalAvgPool2d
 from .pam._convert import to_piecewise_affine as to_piecewise_affine

@@ -25,6 +25,7 @@ from .branching._tree_of_stages import TreeOfStages as TreeOfStages
 from .context._context_unet import ContextUNet as ContextUNet
 from .dense._deep_mlp import DeepMlp as DeepMlp
 from .dense._deep_mlp import Highway as Highway
+from .dense._ntk_mlp import NTKMLP as NTKMLP
 from .dense._one_neuron import OneNeuronNet as OneNeuronNet
 from .dense._plain_mlp import plain_mlp as plain_mlp
 from .dense._variant_mlp import VariantMlp as VariantMlp
@@ -99,6 +100,7 @@ from .schema._schema_model import Evaluation as Evaluation
 from .schema._schema_model import SchemaModel as SchemaModel
 from .sequence._arma_rnn import ARMARNN as ARMARNN
 from .sequence._causal_transformer import CausalTransformer as CausalTransformer
+from .sequence._hop_mlp import HopMLP as HopMLP
 from .sequence._memory_network import MemoryNetwork as MemoryNetwork
 from .sequence._sequence_encoder import SequenceEncoder as SequenceEncoder
 from .sequence._sequence_predictor import SequencePredictor as SequencePredictor

@@ -29,6 +29,7 @@ from .layers.prototypes import Prototypes as Prototypes
 from .layers.rezero import ReZero as ReZero
 from .memories.dee import DEE as DEE
 from .memories.nearest_mean import NearestMean as NearestMean
+from .memories.optimal_deep_ntk import DeepKernelLimit as DeepKernelLimit
 from .memories.visual_memory import VisualMemory as VisualMemory
 from .objectives.deep_linear_nc import FeatureDecayRecipe as FeatureDecayRecipe
 from .objectives.guidance import Guidance as Guidance

@@ -8,6 +8,9 @@ from ._batches import unpack as unpack
 from ._copying import copy_module as copy_module
 from ._distributed import all_reduce_gradients as all_reduce_gradients
 from ._distributed import broadcast_state as broadcast_state
+from ._ensemble import Ensemble as Ensemble
+from ._ensemble import RunningMean as RunningMean
+from ._ensemble import train_ensemble as train_ensemble
 from ._graph import graph_operations as graph_operations
 from ._graph import graph_parameters as graph_parameters
 from ._graph import walk_graph as walk_graph

@@ -1,0 +1,1 @@
+"""Layers whose width can go to infinity while training stays the same."""

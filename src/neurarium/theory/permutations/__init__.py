@@ -1,0 +1,1 @@
+"""What networks of infinite width make of permuted bits."""
