@@ -60,7 +60,8 @@ class CompositionTask:
             raise DataError("same needs functions of as many arguments")
         self.n, self.positions, self.seen = n, positions, seen
         self.hops = tuple(tuple(hop) for hop in hops)
-        self.tables, self.domains = [], []
+        self.tables: list[Tensor] = []
+        self.domains: list[Tensor] = []
         for hop in self.hops:
             if not (same and self.tables):
                 table = torch.randint(n, (n ** len(hop),), generator=generator)
