@@ -33,8 +33,6 @@ from .complexity._preference import PreferenceCurve as PreferenceCurve
 from .complexity._preference import sequence_preference as sequence_preference
 from .complexity._random_weights import ComplexitySweep as ComplexitySweep
 from .complexity._random_weights import random_weight_complexity as random_weight_complexity
-from .compression._code_length import CodeLength as CodeLength
-from .compression._code_length import code_length as code_length
 from .composition._coverage import Coverage as Coverage
 from .composition._coverage import Swap as Swap
 from .composition._coverage import coverage as coverage
@@ -45,6 +43,8 @@ from .composition._states import ClusterGap as ClusterGap
 from .composition._states import PatchEffect as PatchEffect
 from .composition._states import cluster_gap as cluster_gap
 from .composition._states import patch_effect as patch_effect
+from .compression._code_length import CodeLength as CodeLength
+from .compression._code_length import code_length as code_length
 from .concepts._class_tree import MistakeCost as MistakeCost
 from .concepts._class_tree import PrototypeTree as PrototypeTree
 from .concepts._class_tree import mistake_cost as mistake_cost
