@@ -13,6 +13,9 @@ from .activations._scaled_tanh import ScaledTanh as ScaledTanh
 from .activations._srelu import SReLU as SReLU
 from .activations._waves import GaussianBump as GaussianBump
 from .activations._waves import Sine as Sine
+from .attention._decoder_layer import DecoderLayer as DecoderLayer
+from .attention._decoder_layer import PreNormParts as PreNormParts
+from .attention._decoder_layer import pre_norm_parts as pre_norm_parts
 from .attention._hard_attention import HardAttention as HardAttention
 from .attention._learnable_attention import LearnableAttention as LearnableAttention
 from .attention._learnable_attention import replace_attention as replace_attention
@@ -39,6 +42,8 @@ from .forward_maps._point_maps import PointSamples as PointSamples
 from .forward_maps._point_maps import pixel_grid as pixel_grid
 from .forward_maps._volume_rendering import VolumeRendering as VolumeRendering
 from .forward_maps._volume_rendering import camera_rays as camera_rays
+from .edges._edge_matrices import EdgeMatrices as EdgeMatrices
+from .edges._edge_matrices import SharedEdges as SharedEdges
 from .gating._context_gate import ContextGate as ContextGate
 from .gating._context_gate import ContextNorm as ContextNorm
 from .gating._context_gate import retanh as retanh

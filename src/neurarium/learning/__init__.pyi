@@ -50,6 +50,7 @@ from .schedule._curriculum import difficulty_scores as difficulty_scores
 from .schedule._curriculum import growing_sizes as growing_sizes
 from .schedule._curriculum import shrinking_sizes as shrinking_sizes
 from .schedule._gradient_noise import GradientNoise as GradientNoise
+from .schedule._layer_growth import LayerGrowth as LayerGrowth
 from .schedule._piecewise_affine_optim import PAMSGD as PAMSGD
 from .schedule._piecewise_affine_optim import PAMAdam as PAMAdam
 from .schedule._piecewise_affine_optim import PAMAdamW as PAMAdamW

@@ -7,8 +7,12 @@ from ._peakiness import peakiness as peakiness
 from ._result import ProbeResult as ProbeResult
 from ._traffic import ConvolutionTraffic as ConvolutionTraffic
 from ._traffic import convolution_traffic as convolution_traffic
+from .attention._attention_cost import AttentionCost as AttentionCost
+from .attention._attention_cost import attention_cost as attention_cost
 from .attention._attention_spectrum import AttentionSpectrum as AttentionSpectrum
 from .attention._attention_spectrum import attention_spectrum as attention_spectrum
+from .attention._attention_weights import AttentionWeights as AttentionWeights
+from .attention._attention_weights import attention_weights as attention_weights
 from .class_activation._class_activation import ClassActivation as ClassActivation
 from .class_activation._class_activation import class_activation as class_activation
 from .class_activation._window_deletion import WindowDeletion as WindowDeletion
@@ -153,6 +157,8 @@ from .segmentation._warp import warp_summary as warp_summary
 from .sequences._automaton import AutomatonReport as AutomatonReport
 from .sequences._automaton import automaton_from_states as automaton_from_states
 from .sequences._automaton import extract_automaton as extract_automaton
+from .sequences._edge_energies import EdgeEnergies as EdgeEnergies
+from .sequences._edge_energies import edge_energies as edge_energies
 from .sequences._hidden_states import StateMap as StateMap
 from .sequences._hidden_states import state_map as state_map
 from .sequences._length_curve import LengthCurve as LengthCurve

@@ -1,0 +1,1 @@
+"""Layers whose weights belong to pairs of nodes."""
