@@ -34,6 +34,8 @@ from .convolution._skipping_conv import SkippingConv2d as SkippingConv2d
 from .denoising._diffusion_schedule import CosineSchedule as CosineSchedule
 from .denoising._diffusion_schedule import DiffusionSchedule as DiffusionSchedule
 from .denoising._diffusion_schedule import LearnedSchedule as LearnedSchedule
+from .edges._edge_matrices import EdgeMatrices as EdgeMatrices
+from .edges._edge_matrices import SharedEdges as SharedEdges
 from .forward_maps._forward_map import ForwardMap as ForwardMap
 from .forward_maps._parallel_beam import ParallelBeam as ParallelBeam
 from .forward_maps._parallel_beam import filtered_back_projection as filtered_back_projection
@@ -42,8 +44,6 @@ from .forward_maps._point_maps import PointSamples as PointSamples
 from .forward_maps._point_maps import pixel_grid as pixel_grid
 from .forward_maps._volume_rendering import VolumeRendering as VolumeRendering
 from .forward_maps._volume_rendering import camera_rays as camera_rays
-from .edges._edge_matrices import EdgeMatrices as EdgeMatrices
-from .edges._edge_matrices import SharedEdges as SharedEdges
 from .gating._context_gate import ContextGate as ContextGate
 from .gating._context_gate import ContextNorm as ContextNorm
 from .gating._context_gate import retanh as retanh

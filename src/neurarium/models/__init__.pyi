@@ -108,9 +108,6 @@ from .sequence._rotary_decoder import RotaryDecoder as RotaryDecoder
 from .sequence._sequence_encoder import SequenceEncoder as SequenceEncoder
 from .sequence._sequence_predictor import SequencePredictor as SequencePredictor
 from .sequence._sequence_readout import SequenceReadout as SequenceReadout
-from .soft_order._polynomial import SoftDegreePolynomial as SoftDegreePolynomial
-from .soft_order._tradeoff_mixture import TradeoffMixture as TradeoffMixture
-from .text._sentence_classifier import SentenceClassifier as SentenceClassifier
 from .sequence._signal_flow import SignalFlowLanguageModel as SignalFlowLanguageModel
 from .sequence._signal_flow import SignalState as SignalState
 from .sequence._signal_flow import edge_counts as edge_counts
@@ -120,6 +117,9 @@ from .sequence._tlinformer import TLinFormerBlock as TLinFormerBlock
 from .sequence._visual_embedding import VisualEmbedding as VisualEmbedding
 from .sequence._visual_embedding import binary_embedding as binary_embedding
 from .sequence._visual_embedding import visual_embedding as visual_embedding
+from .soft_order._polynomial import SoftDegreePolynomial as SoftDegreePolynomial
+from .soft_order._tradeoff_mixture import TradeoffMixture as TradeoffMixture
+from .text._sentence_classifier import SentenceClassifier as SentenceClassifier
 from .time_series._estimator import TimeSeriesClassifier as TimeSeriesClassifier
 from .time_series._networks import TimeSeriesFCN as TimeSeriesFCN
 from .time_series._networks import TimeSeriesMLP as TimeSeriesMLP
