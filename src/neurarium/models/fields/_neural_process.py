@@ -62,11 +62,16 @@ class PartiallyObservedNeuralProcess(nn.Module):
         latent: a latent variable.
         bounded: the field's means lie in [0, 1].
         frequencies: standard deviation of the random frequencies in which points are encoded.
+        typical: readings of some signals [..., readings]; what is encoded is standardised by their mean and deviation.
+            Give it where readings are far from mean 0 and deviation 1, as projections are.
         generator: draws these frequencies.
 
     Raises:
         ValueError: an unknown aggregator, or a width that the heads do not divide.
     """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class PartiallyObservedNeuralProcess(nn.Module):
         latent: bool = True,
         bounded: bool = True,
         frequencies: float = 5.0,
+        typical: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -90,6 +96,10 @@ class PartiallyObservedNeuralProcess(nn.Module):
         if width % heads:
             raise ValueError(f"width must be a multiple of heads, not {width} of {heads}")
         self.forward_map = forward_map
+        usual = torch.zeros(2, readings) if typical is None else typical.detach().reshape(-1, readings)
+        spread = torch.ones(()) if typical is None else (usual - usual.mean(0)).square().mean().sqrt()
+        self.register_buffer("centre", usual.mean(0))
+        self.register_buffer("spread", spread.clamp_min(1e-6))
         self.encode_point = FourierFeatureField(
             dimensions, width, width, frequencies, width, depth=1, sigmoid=False, generator=generator
         )
@@ -100,6 +110,10 @@ class PartiallyObservedNeuralProcess(nn.Module):
         self.encode_latent = perceptron([width, width, 2 * width]) if latent else None
         self.join = nn.Linear(2 * width, width) if latent and self.attend else None
         self.decoder = FieldDecoder(width, channels, bounded)
+        for module in self.modules():  # ten layers lie between a reading and the field: none may shrink what differs
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
 
     def forward(
         self,
@@ -211,7 +225,7 @@ class PartiallyObservedNeuralProcess(nn.Module):
         read = observations.reshape(*observations.shape[:2], -1)
         if read.shape[-1] != self.resize.out_features:
             raise ValueError(f"a sensor of this model reads {self.resize.out_features} numbers, not {read.shape[-1]}")
-        return self.encode_reading(self.resize(told) + read), told
+        return self.encode_reading(self.resize(told) + (read - self.centre) / self.spread), told
 
     def _moments(self, code: Tensor) -> Moments | None:
         if self.encode_latent is None:

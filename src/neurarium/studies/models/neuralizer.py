@@ -73,9 +73,10 @@ def trial(settings: Settings, run: Run) -> Metrics:
     hidden = settings.held_out if settings.brain == "colin27" else template.structures[:2]
     train = synthetic_subjects(template, settings.subjects, generator=made).to(run.device)
     test = synthetic_subjects(template, settings.tested, generator=made).to(run.device)
+    names: list[int | str] = [*hidden, MAP]
     episodes = {
         name: posed(settings, test, name, hidden, torch.Generator().manual_seed(1000 * run.seed + n))
-        for n, name in enumerate([*hidden, MAP])
+        for n, name in enumerate(names)
     }
     metrics: dict[str, float] = {}
     shown = []
@@ -139,7 +140,7 @@ def train_context(settings: Settings, train: Subjects, hidden: tuple[int, ...], 
         generator=torch.Generator().manual_seed(run.seed),
     )  # fmt: skip
     torch.manual_seed(run.seed)
-    model = ContextUNet(1, 1, settings.width, settings.stages).to(run.device, memory_format=torch.channels_last)
+    model = ContextUNet(1, 1, settings.width, settings.stages).to(run.device)
     optimizer = torch.optim.Adam(model.parameters(), settings.lr)
     for step in run.track(range(settings.steps), "steps"):
         optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, 2 * (1 - step / settings.steps))
