@@ -167,6 +167,19 @@ def test_pixels_and_rays_are_sensors_too() -> None:
     assert scene(rays, drawn(2, 3, 2, 3), rays).loc.shape == (1, 2, 3, 2, 3)
 
 
+def test_readings_far_from_zero_are_standardised_and_all_layers_carry_them() -> None:
+    views = 5 + 0.01 * drawn(40, 3, 5, seed=1)
+    model, angles = process(latent=False, typical=views), drawn(40, 3)
+    torch.testing.assert_close(model.centre, views.mean((0, 1)))
+    shifted = process(latent=False, typical=views * 2 - 3)
+    found, expected = shifted(angles, views * 2 - 3, angles), model(angles, views, angles)
+    torch.testing.assert_close(found.loc, expected.loc, atol=1e-3, rtol=1e-3)
+    same = angles[:1].expand(40, -1)
+    told = model.field(same, views)(pixel_grid(5, 5))[0]
+    plain = process(latent=False).field(same, views)(pixel_grid(5, 5))[0]
+    assert float(told.std(0).mean()) > 20 * float(plain.std(0).mean())
+
+
 class Rounded(ForwardMap):
     """Cuts the graph."""
 
