@@ -26,6 +26,7 @@ from .layers.mlp_kan import MlpKan as MlpKan
 from .layers.monotonic import Monotonic as Monotonic
 from .layers.piecewise_affine import PiecewiseAffine as PiecewiseAffine
 from .layers.prototypes import Prototypes as Prototypes
+from .layers.resmlp import PatchMLP as PatchMLP
 from .layers.rezero import ReZero as ReZero
 from .memories.dee import DEE as DEE
 from .memories.nearest_mean import NearestMean as NearestMean
