@@ -114,10 +114,10 @@ def objective(logits: Tensor, x: Tensor, y: Tensor, teacher: nn.Module | None) -
 
 def look(model: ResMLP, test: Arrays, run: Run) -> dict[str, float]:
     """What was learned across patches, and what is left when the affine maps are folded."""
-    blocks = list(model.blocks)
-    for number, block in enumerate(blocks, start=1):
-        for name, branch in zip(("patches", "channels")[-len(block) :], block, strict=True):
-            scale = next(m for m in reversed(branch.branch) if isinstance(m, Affine))
+    for number, block in enumerate(model.blocks, start=1):
+        branches = list(block.children())
+        for name, branch in zip(("patches", "channels")[-len(branches) :], branches, strict=True):
+            scale = [module for module in branch.modules() if isinstance(module, Affine)][-1]
             run.record(block=number, scale=float(scale.weight.detach().abs().mean()), branch=name)
     found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     with evaluation(model), torch.no_grad():
