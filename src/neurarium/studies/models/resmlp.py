@@ -152,7 +152,7 @@ STUDY = Study(
         "distilled": Settings(taught=True),
     },
     scales={
-        "smoke": {"data": "mnist-small", "images": 128, "test": 100, "epochs": 1, "dim": 12, "depth": 2},
+        "smoke": {"data": "mnist-small", "images": 64, "test": 100, "epochs": 2, "dim": 12, "depth": 2},
         "paper": lambda settings: replace(
             settings, data="cifar10", images=50_000, test=10_000, epochs=200, batch_size=128, learning_rate=3e-3,
             patch=4, dim=128, depth=12,
