@@ -383,6 +383,35 @@ def compress(
     print(f"written: {file}")
 
 
+@app.command()
+def generate(
+    text: options.Corpus = None,
+    model: options.TextModel = "transformer",
+    prompt: options.Prompt = "the ",
+    count: options.Count = 200,
+    steps: options.TextSteps = 300,
+    symbols: options.Symbols = 64,
+    weights: options.TextWeights = None,
+    out: options.TextFile = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Train a small language model of characters on a text, and let it go on from a beginning.
+
+    Examples: neurarium generate mine.txt --model tlinformer --prompt "Once " --out mine.pt ·
+    neurarium generate --weights mine.pt --prompt "Twice " --count 500
+    """
+    from neurarium.cli import generating
+
+    if (text is None) == (weights is None):
+        raise RequestError("name a text to train on, or --weights of a model that --out wrote")
+    if count < 0:
+        raise RequestError(f"--count must not be negative, not {count}")
+    trained = generating.load(weights) if weights else generating.train_text(text or "", model, steps, symbols, seed)
+    if out is not None:
+        generating.save(trained, out)
+    print(generating.generate_text(trained, prompt, count, seed))
+
+
 def data_and_stream(data: str, stream: str | None) -> tuple[str, str | None]:
     """What ``--data`` and ``--stream`` ask for; ``split-mnist`` is the stream ``split`` of the data ``mnist``."""
     kind, dash, named = (stream or "").partition("-")

@@ -98,3 +98,14 @@ OtherWeights = Annotated[Path | None, typer.Option("--other", help="Another stat
 ProbeExamples = Annotated[int | None, typer.Option("--examples", help="Look at so many examples only (default: all).")]
 ProbeSet = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An argument of the probe.")]
 FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture here (.png, .svg, .pdf).")]
+Corpus = Annotated[
+    str | None, typer.Argument(help="A text file, or a corpus: fortunes-en, fortunes-de, manpages-en, docstrings ...")
+]
+TextModel = Annotated[str, typer.Option("--model", help="transformer, tlinformer or brillm.")]
+Prompt = Annotated[str, typer.Option(help="What the text begins with.")]
+Count = Annotated[int, typer.Option(help="Characters to add.")]
+TextSteps = Annotated[int, typer.Option("--steps", help="Steps of training.")]
+Symbols = Annotated[int, typer.Option(help="Characters of the text that are kept, the commonest.")]
+Seed = Annotated[int, typer.Option(help="Of training and of the draws.")]
+TextWeights = Annotated[Path | None, typer.Option("--weights", help="A model that --out wrote, instead of a text.")]
+TextFile = Annotated[Path | None, typer.Option("--out", help="Keep the trained model in this file.")]

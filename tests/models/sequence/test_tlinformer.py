@@ -132,39 +132,50 @@ def test_nothing_sees_the_future_and_everything_sees_the_past() -> None:
 
 def test_a_block_is_what_a_loop_over_queries_with_their_keys_gives() -> None:
     torch.manual_seed(0)
-    layers = louder(nn.ModuleList(DecoderLayer(8, 2, rotary=False) for _ in range(4)))
+    layers = louder(nn.ModuleList(DecoderLayer(8, 2) for _ in range(4)))
     block = TLinFormerBlock(list(layers), 3)
     history, window = torch.randn(1, 7, 8), torch.randn(1, 5, 8)
     c = {i: history[0, i] for i in range(7)}
     z = {i: c[i] for i in range(4, 7)}
     x = {7 + i: window[0, i] for i in range(5)}
     for n, layer in enumerate(layers):
-        before = c if n == 0 else z
-        past = list(before.values())
-        new_x = {i: finish(layer, v, heads(layer, v, [x[j] for j in x if j <= i]) + heads(layer, v, past))
-                 for i, v in x.items()}  # fmt: skip
+        past = c if n == 0 else z
+        new_x = {}
+        for i, v in x.items():
+            own = {j: x[j] for j in x if j <= i}
+            new_x[i] = finish(layer, v, heads(layer, i, v, own) + heads(layer, i, v, past))
         if n == 3:
-            c = {i: finish(layer, v, heads(layer, v, list(z.values()), asker=layers[0])) for i, v in c.items()}
-        z = {i: finish(layer, v, heads(layer, v, past)) for i, v in z.items()}
+            c = {i: finish(layer, v, heads(layer, i, v, z, asker=layers[0])) for i, v in c.items()}
+        z = {i: finish(layer, v, heads(layer, i, v, past)) for i, v in z.items()}
         x = new_x
     restored, read = block(history, window)
     assert torch.allclose(restored[0], torch.stack(list(c.values())), atol=1e-5)
     assert torch.allclose(read[0], torch.stack(list(x.values())), atol=1e-5)
 
 
-def heads(layer: Any, query: Tensor, keys: list[Tensor], asker: Any = None) -> Tensor:
-    """What the two heads of width 4 mix for one query, spelled out."""
+def heads(layer: Any, place: int, query: Tensor, keys: dict[int, Tensor], asker: Any = None) -> Tensor:
+    """What the two heads of width 4 mix for one query at a place, spelled out."""
     asker = asker or layer
     q = (asker.in_proj.weight[:8] @ asker.norm1(query)).view(2, 4)
     mixed = []
     for head in range(2):
         rows = slice(4 * head, 4 * head + 4)
-        k = [layer.in_proj.weight[8:16][rows] @ layer.norm1(key) for key in keys]
-        v = [layer.in_proj.weight[16:][rows] @ layer.norm1(key) for key in keys]
-        scores = [q[head] @ each / math.sqrt(4) for each in k]
-        total = sum(s.exp() for s in scores)
-        mixed.append(sum(s.exp() / total * each for s, each in zip(scores, v, strict=True)))
+        k = {i: turned(layer.in_proj.weight[8:16][rows] @ layer.norm1(key), i) for i, key in keys.items()}
+        v = {i: layer.in_proj.weight[16:][rows] @ layer.norm1(key) for i, key in keys.items()}
+        scores = {i: turned(q[head], place) @ key / math.sqrt(4) for i, key in k.items()}
+        total = sum(s.exp() for s in scores.values())
+        mixed.append(sum(s.exp() / total * v[i] for i, s in scores.items()))
     return torch.cat(mixed)  # type: ignore[arg-type]
+
+
+def turned(x: Tensor, place: int) -> Tensor:
+    """Pairs of features turned by 1 and by 1/100 radian a place."""
+    a, b, c, d = x
+    fast, slow = float(place), place / 100
+    return torch.stack(
+        [a * math.cos(fast) - b * math.sin(fast), b * math.cos(fast) + a * math.sin(fast),
+         c * math.cos(slow) - d * math.sin(slow), d * math.cos(slow) + c * math.sin(slow)]
+    )  # fmt: skip
 
 
 def finish(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
