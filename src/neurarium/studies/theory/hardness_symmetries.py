@@ -251,7 +251,7 @@ STUDY = Study(
         "smoke": {
             Students: {"channels": 8, "units": 8, "batch_size": 8, "steps": 2, "every": 1, "test": 50},
             Graphs: {"width": 4, "batch_size": 4, "steps": 2, "every": 1, "test": 20},
-            Family: {"correlated": (6, 2), "samples": 500, "sizes": (2,), "units": 4, "planes": 3},
+            Family: {"correlated": (6, 2), "samples": 500, "targets": 2, "units": 4, "planes": 3},
         },
         "small": {},
         "paper": {
