@@ -172,7 +172,7 @@ def growth(settings: Growth, run: Run) -> Metrics:
 
 def smoke(settings: Settings) -> Settings:
     """A few small networks."""
-    return dataclasses.replace(settings, bits=(3, 4), members=12, width=32, steps=10, chunk=8)
+    return dataclasses.replace(settings, members=12, width=32, steps=10, chunk=8)
 
 
 def paper_scale(settings: Settings) -> Settings:
