@@ -6,6 +6,7 @@ from .compression.progressive_distillation import ProgressiveDistillation as Pro
 from .compression.sorted_network import SortedNetwork as SortedNetwork
 from .compression.sparse_evolution import SparseEvolutionary as SparseEvolutionary
 from .compression.teacher_class import TeacherClass as TeacherClass
+from .ensembles.bandersnatch import Bandersnatch as Bandersnatch
 from .ensembles.boosted_head import BoostedHead as BoostedHead
 from .ensembles.boosting import Boosting as Boosting
 from .gradient import GradientRecipe as GradientRecipe
