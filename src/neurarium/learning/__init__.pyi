@@ -33,6 +33,11 @@ from .hebbian._labelled_memory import Recall as Recall
 from .hebbian._mean_field import plefka as plefka
 from .hebbian._noisy_synapses import NoisySynapses as NoisySynapses
 from .highway._highway import HighwayBackprop as HighwayBackprop
+from .inference._hamiltonian import HamiltonianMonteCarlo as HamiltonianMonteCarlo
+from .inference._hamiltonian import Samples as Samples
+from .inference._laplace import Laplace as Laplace
+from .inference._laplace import laplace as laplace
+from .inference._no_u_turn import NoUTurnSampler as NoUTurnSampler
 from .local._class_prototypes import class_prototypes as class_prototypes
 from .local._forward_forward import ForwardForward as ForwardForward
 from .local._mono_forward import MonoForward as MonoForward

@@ -83,6 +83,15 @@ from .operators._deeponet import DeepONet as DeepONet
 from .operators._deeponet import place_gradient as place_gradient
 from .operators._pod_trunk import PODTrunk as PODTrunk
 from .operators._stacked_branch import StackedBranch as StackedBranch
+from .probabilistic._approximations import NormalApproximation as NormalApproximation
+from .probabilistic._approximations import PointMass as PointMass
+from .probabilistic._approximations import SameFamily as SameFamily
+from .probabilistic._bayesian_network import BayesianNetwork as BayesianNetwork
+from .probabilistic._bayesian_network import bayesianize as bayesianize
+from .probabilistic._elbo import elbo_loss as elbo_loss
+from .probabilistic._flat import FlatPosterior as FlatPosterior
+from .probabilistic._module import ProbabilisticModule as ProbabilisticModule
+from .probabilistic._module import resample as resample
 from .schema._schema import Arrow as Arrow
 from .schema._schema import Pairing as Pairing
 from .schema._schema import Path as Path

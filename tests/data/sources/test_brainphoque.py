@@ -57,6 +57,21 @@ def test_lockstep_equals_one_by_one(prior):
         assert many.bound_nats == pytest.approx(-(prior or UniformPrior()).log_prob(many.short_program))
 
 
+@pytest.mark.parametrize(
+    ("program", "short"),
+    [
+        ("+[.", "+."),  # a loop that is never closed
+        ("[.+", "."),  # a body that is never written, and what comes after the last symbol
+        ("].", "."),  # a closing bracket without a partner
+        ("+><-.", "."),  # neighbours that undo each other, and those that become neighbours by it
+        ("+[.+]>+", "+[.+]"),
+        ("+-", ""),
+    ],
+)
+def test_short_programs_by_hand(program, short):
+    assert MACHINE.run(program).short_program == short
+
+
 def test_short_programs_print_the_same_in_no_more_steps():
     machine = BrainPhoque(5, 4, 100)
     runs = machine.sample(500, 30, torch.Generator().manual_seed(1))

@@ -1,0 +1,93 @@
+"""All unknown variables of a program as one vector, for samplers and optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import biject_to
+
+from neurarium.models.probabilistic._approximations import is_discrete, starting_point
+from neurarium.models.probabilistic._module import fixed, is_observed, observed_value, resample, variables_of
+
+
+class FlatPosterior:
+    """The log of the joint probability of a program as a function of one vector of real numbers.
+
+    Every unknown variable is a part of the vector, before the map onto the support of its prior; the map's Jacobian is
+    counted, so that samples of this density are samples of the posterior. Give it to `NoUTurnSampler`,
+    `HamiltonianMonteCarlo` or `laplace`, and their vectors back to `values`.
+
+    Args:
+        model: a `ProbabilisticModule`, or a module that holds some, with what is known observed.
+        run: executes it, as ``lambda: model(x)``; by default ``model()``.
+
+    Raises:
+        ValueError: nothing is unknown, or a discrete variable is.
+    """
+
+    def __init__(self, model: nn.Module, run: Callable[[], Any] | None = None) -> None:
+        self.model = model
+        self.run = run or model
+        resample(model)
+        self.run()
+        starts = {}
+        for name, module, variable in variables_of(model):
+            if variable.present and not is_observed(module, name):
+                if is_discrete(variable.prior):
+                    raise ValueError(f"the unknown variable {name!r} is discrete, and has no gradient")
+                starts[name] = starting_point(variable.prior)
+        if not starts:
+            raise ValueError("the model has no unknown variable")
+        resample(model)
+        self.shapes = {name: start.shape for name, start in starts.items()}
+        self.start: Tensor = torch.cat([start.flatten() for start in starts.values()])
+
+    def __call__(self, flat: Float[Tensor, " size"]) -> Float[Tensor, ""]:
+        """The log-density at a vector.
+
+        Raises:
+            ValueError: this execution makes variables that the first did not: their number depends on draws.
+        """
+        parts = self._parts(flat)
+        terms = []
+        with fixed(self.model, parts):
+            self.run()
+            for name, module, variable in variables_of(self.model):
+                if not variable.present:
+                    continue
+                if is_observed(module, name):
+                    terms.append(variable.prior.log_prob(observed_value(module, name)).sum())
+                    continue
+                if name not in parts:
+                    raise ValueError(f"the variable {name!r} is new: a fixed set is needed for a vector")
+                value = getattr(module, name.rsplit(".", 1)[-1])
+                assert variable.log_jacobian is not None
+                terms.append(variable.prior.log_prob(value).sum() + variable.log_jacobian)
+        return torch.stack(terms).sum()
+
+    @torch.no_grad()
+    def values(self, flat: Float[Tensor, "*samples size"]) -> dict[str, Tensor]:
+        """The variables in their own units, by name, [samples, *shape] each."""
+        rows = []
+        for row in flat.reshape(-1, flat.shape[-1]):
+            found = {}
+            with fixed(self.model, self._parts(row)):
+                self.run()
+                for name, module, variable in variables_of(self.model):
+                    if name in self.shapes:
+                        found[name] = biject_to(variable.prior.support)(self._parts(row)[name])
+                        assert not is_observed(module, name)
+            rows.append(found)
+        return {
+            name: torch.stack([row[name] for row in rows]).reshape(*flat.shape[:-1], *rows[0][name].shape)
+            for name in self.shapes
+        }
+
+    def _parts(self, flat: Tensor) -> dict[str, Tensor]:
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        parts = flat.split(sizes)
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
