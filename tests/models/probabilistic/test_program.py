@@ -263,9 +263,9 @@ def test_unread_variables_are_named_and_bad_observations_refused():
     positive.s = HalfNormal(torch.ones(()))
     with pytest.raises(ValueError, match="'s'"):
         positive.observe(s=-1.0)
+    wide = ProbabilisticModule()
+    wide.v = Normal(torch.zeros(3), 1.0)
     with pytest.raises(ValueError, match=r"shape \(2,\), its prior \(3,\)"):
-        wide = ProbabilisticModule()
-        wide.v = Normal(torch.zeros(3), 1.0)
         wide.observe(v=torch.zeros(2))
     with pytest.raises(ValueError, match="call it first"):
         elbo_loss(ProbabilisticModule())

@@ -69,7 +69,7 @@ class Dynamics:
         with torch.enable_grad():
             value = self.density(x)
             (gradient,) = torch.autograd.grad(value, x)
-        log_density = float(value)
+        log_density = float(value.detach())
         return State(
             position, momentum, log_density if math.isfinite(log_density) else -math.inf, gradient * self.scale
         )

@@ -52,8 +52,8 @@ class ProbabilisticModule(nn.Module):
     ``self.w = Normal(zeros(3), 1.0)`` makes a random variable; ``self.w`` is then its value: a draw from what
     approximates its posterior, or what `observe` said. One execution sees one draw of each; `resample` ends it. Assign
     in ``__init__``, or in ``forward`` where a distribution depends on other variables, on the input or on a branch that
-    draws decide: what is used is counted anew in every execution (Belcher et al., 2022). What approximates a variable is
-    made with it, so call a model that makes some in ``forward`` once before its parameters go to an optimizer.
+    draws decide: what is used is counted anew in every execution (Belcher et al., 2022). What approximates a variable
+    is made with it, so call a model that makes some in ``forward`` once before its parameters go to an optimizer.
 
     Args:
         posterior: makes the approximation of each variable (`NormalApproximation`, `PointMass`, `SameFamily`); by
