@@ -69,7 +69,7 @@ def test_the_jacobian_is_counted():
             return self.rate
 
     flat = FlatPosterior(Positive())
-    chain = NoUTurnSampler(flat).sample(flat.start, 150, 60, generator=seed())
+    chain = NoUTurnSampler(flat).sample(flat.start, 120, 50, generator=seed())
     rate = flat.values(chain.vectors[::2])["rate"]
     assert stats.kstest(rate.numpy(), stats.gamma(3, scale=0.5).cdf).pvalue > 1e-3
 
@@ -156,11 +156,11 @@ def test_hierarchies_have_variables_with_supports():
     model = Schools()
     model.observe(y=torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12], dtype=torch.float64))
     flat = FlatPosterior(model)
-    chain = NoUTurnSampler(flat, max_depth=5).sample(flat.start, 50, 40, generator=seed())
+    chain = NoUTurnSampler(flat, max_depth=4).sample(flat.start, 30, 30, generator=seed())
     found = flat.values(chain.vectors)
-    assert float(found["mu"].mean()) == pytest.approx(4.4, abs=3)
+    assert float(found["mu"].mean()) == pytest.approx(4.4, abs=4)
     assert 0.8 < float(found["tau"].median()) < 6
-    assert found["z"].shape == (50, 8)
+    assert found["z"].shape == (30, 8)
 
 
 def test_refusals():
