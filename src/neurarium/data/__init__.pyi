@@ -35,6 +35,8 @@ from .hard_symmetric._relu_families import subset_parity as subset_parity
 from .hard_symmetric._target import SymmetricTarget as SymmetricTarget
 from .hard_symmetric._target import cyclic_shifts as cyclic_shifts
 from .images._binarise import binarise as binarise
+from .images._brain_slices import BrainSlices as BrainSlices
+from .images._brain_slices import colin27_slices as colin27_slices
 from .images._cifar_c import CIFAR_C as CIFAR_C
 from .images._cifar_c import cifar_c as cifar_c
 from .images._corruptions import CORRUPTIONS as CORRUPTIONS
