@@ -189,8 +189,8 @@ def learn(model: UNet, train: Views, test: Views, settings: Settings, run: Run) 
     if slow:
         groups.append({"params": slow, "lr": settings.localisation_rate})
     optimizer = torch.optim.Adam(groups, settings.learning_rate, fused=True)
-    order = Arrays(torch.arange(len(train.images), device=run.device), torch.zeros(len(train.images)))
-    loader = Batches(order, settings.batch_size, shuffle=True, drop_last=True, seed=run.seed)
+    every = torch.arange(len(train.images), device=run.device)
+    loader = Batches(Arrays(every, every), settings.batch_size, shuffle=True, drop_last=True, seed=run.seed)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * len(loader))
     some, spent = torch.arange(min(100, len(test.images)), device=run.device), 0.0
     for epoch in run.track(range(1, settings.epochs + 1), "epochs"):
