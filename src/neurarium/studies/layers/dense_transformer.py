@@ -287,7 +287,7 @@ STUDY = Study(
     figures=[
         Curve("Accuracy on pixels that are not background", x="epoch", y="foreground_accuracy"),
         Curve("Training loss", x="epoch", y="loss"),
-        Curve("The further a slice is turned, the more a known warp is worth",
+        Curve("With a known warp it does not matter how far a slice is turned",
               x="turned", y="foreground_accuracy_turned"),
         Heatmap("Probability of the true label at each place, mean over test images", x="across", y="up",
                 value="probability"),
