@@ -29,6 +29,7 @@ from .layers.piecewise_affine import PiecewiseAffine as PiecewiseAffine
 from .layers.prototypes import Prototypes as Prototypes
 from .layers.resmlp import PatchMLP as PatchMLP
 from .layers.rezero import ReZero as ReZero
+from .layers.shallow_again import ShallowAgain as ShallowAgain
 from .memories.dee import DEE as DEE
 from .memories.nearest_mean import NearestMean as NearestMean
 from .memories.optimal_deep_ntk import DeepKernelLimit as DeepKernelLimit
