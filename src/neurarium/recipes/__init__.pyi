@@ -64,5 +64,6 @@ from .streams import StreamProblem as StreamProblem
 from .streams import StreamRecipe as StreamRecipe
 from .training.curriculum import Curriculum as Curriculum
 from .training.dbn import DBN as DBN
+from .training.distortions import Distortions as Distortions
 from .training.gradient_noise import GradientNoise as GradientNoise
 from .training.nowcasting import Nowcasting as Nowcasting
