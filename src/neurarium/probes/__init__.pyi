@@ -221,6 +221,8 @@ from .training_speed._learning_rate import NoLearningRate as NoLearningRate
 from .training_speed._learning_rate import maximal_learning_rate as maximal_learning_rate
 from .training_speed._power_law import PowerLaw as PowerLaw
 from .training_speed._power_law import learning_rate_law as learning_rate_law
+from .uncertainty._predictive import Predictive as Predictive
+from .uncertainty._predictive import predictive as predictive
 from .weights._bits import BitReport as BitReport
 from .weights._bits import bit_report as bit_report
 from .weights._mixing import MixingLocality as MixingLocality

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import HalfNormal, Normal
 
-from neurarium import learning, models
+from neurarium import learning, models, probes
 from neurarium.testing.examples._shared import pixels, seed
 from neurarium.testing.world import Example, ModuleExample, World
 
@@ -48,6 +48,7 @@ EXAMPLES: dict[str, Example] = {
     "bayesianize": lambda w: w.put(models.bayesianize(pixels(w))).kl(),
     "elbo_loss": lambda w: lost(w),
     "laplace": lambda w: learning.laplace(bell, w.x(2)).covariance,
+    "predictive": lambda w: probes.predictive(w.classifier(), w.x(5, 8), 2),
     "resample": lambda w: models.resample(executed(w)).slope,
 }
 
