@@ -260,3 +260,17 @@ def test_the_error_on_the_sphere_is_exact():
     assert task.error(data.x, guess) == pytest.approx(float((guess != data.y).double().mean()), abs=0.01)
     with pytest.raises(ValueError, match="noise"):
         SphereTask(noise=0.5)
+
+
+@pytest.mark.parametrize(("activation", "depth"), [(torch.relu, 3), ((0.0, 0.8, 0.6), 6), ((0.0, 1.0, 0.0, 1.0), 30)])
+def test_interpolated_kernels_are_the_kernels_of_the_same_points(activation, depth):
+    from neurarium.theory.kernels._kernel_classifiers import GRID, interpolate
+
+    points = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
+    turn = torch.linspace(0.98, 1.02, 301, dtype=torch.float64)  # where the sign changes
+    points = torch.cat([column(0.0), points, (points[:50] / 2) ** 20, turn])
+    exact = plain(log_deep_kernel(activation, points, depth))
+    found = plain(interpolate(GRID, log_deep_kernel(activation, GRID, depth), points))
+    floor = plain(log_deep_kernel(activation, column(0.9), depth)).abs()  # beside the turn only the scale counts
+    assert bool(((found - exact).abs()[1:] <= 5e-3 * torch.maximum(exact.abs()[1:], floor)).all())
+    assert float(found[0]) == pytest.approx(float(exact[0]), rel=1e-12)
