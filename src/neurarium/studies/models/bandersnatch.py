@@ -5,8 +5,8 @@ them, gives each of the eight ends a head and trains all by their mean loss. One
 size and cost of the ordinary network; the release reports 80.48 % for the best head on CIFAR-100 against 78.61 for the
 ordinary network over five runs, and 82.19 for the vote of all heads. It picks head and epoch on the test set.
 
-Small: CIFAR-10 (its JPEG copy), 1,200 training, 2,000 validation and 2,000 test images without augmentation, where the
-ordinary network learns its images by heart; channels 12-24-48-96, one residual block a stage, the first convolution
+Small: CIFAR-10 (its JPEG copy), 1,200 training, 2,000 validation and 2,000 test images without augmentation;
+channels 12-24-48-96, one residual block a stage, the first convolution
 with stride 2; SGD with the paper's rate .1, momentum .9 and weight decay 5e-4, a cosine over 16 epochs of batches of
 64, the same for both arms and not tuned. Arms: ``baseline`` and ``bandersnatch`` with 8 heads;
 ``--set loss_scale=0.125`` gives the baseline what a last stage gets of the mean over eight heads. ``top_head`` is the
