@@ -28,8 +28,8 @@ from neurarium.testing import (
 from neurarium.testing.examples import MODULES
 from neurarium.testing.objectives import check_model_penalty, takes
 
-# what sensors and pairs of images take is no batch of features: their examples show it, and the seams hold them
-OTHERWISE = ("neurarium.layers.forward_maps", "neurarium.layers.context")
+# what sensors, pairs of images and edges take is no batch of features: their examples show it, and the seams hold them
+OTHERWISE = ("neurarium.layers.forward_maps", "neurarium.layers.context", "neurarium.layers.edges")
 LAYERS = [
     layer for layer in public("layers", nn.Module).values()
     if has_forward(layer) and not layer.__module__.startswith(OTHERWISE)
