@@ -16,7 +16,8 @@ mean squared error.
 ``by-functions`` trains on 100, 400 and 1,600 functions, ``by-sensors`` with 4, 12 and 100 sensors.
 
 Paper: three operators, 10,000 functions, 50,000 steps in full batches; ``--set operators=diffusion_reaction --set
-places=100`` is the fourth, read at 100 places of each function. Its recurrent baseline and stochastic equations are left out.
+places=100`` is the fourth, read at 100 places of each function. Its recurrent baseline and stochastic
+equations are left out.
 """
 
 from __future__ import annotations
