@@ -211,7 +211,7 @@ ARMS = {
 
 def smoke(settings: Settings) -> Settings:
     """A few steps on a small vocabulary."""
-    return dataclasses.replace(settings, tokens=8, items=settings.items // 8, steps=40, batch=32, width=16)
+    return dataclasses.replace(settings, tokens=8, items=settings.items // 20, steps=40, batch=32, width=16)
 
 
 def paper_scale(settings: Settings) -> Settings:
