@@ -73,6 +73,17 @@ def test_gradients_are_those_of_the_whole_network_projected():
     assert all(torch.equal(a, b) for a, b in zip(numbers, model.parameters_now().values(), strict=True))
 
 
+def test_the_first_codebook_is_evenly_spaced_from_end_to_end():
+    model = SubspaceModel(build, 4)
+    with torch.no_grad():
+        model.coordinates.copy_(torch.tensor([-1.0, 3.0, 0.4, 0.6]))
+    model.quantize(5)
+    torch.testing.assert_close(model.codebook.detach(), torch.tensor([-1.0, 0, 1, 2, 3]))
+    assert model.indices().tolist() == [0, 4, 1, 2]
+    model.quantize(1)
+    assert model.codebook.tolist() == [1.0]
+
+
 @pytest.mark.parametrize("levels", [1, 2, 9])
 def test_the_bytes_give_the_same_predictions(levels):
     model = SubspaceModel(build, 50, seed=5)

@@ -20,6 +20,14 @@ def draw(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def test_frequencies_of_independent_symbols_are_drawn_from_dirichlet_one_half():
+    found = IndependentSource(2).sample(4_000, 200, draw())
+    share = found.tokens.double().mean(1)
+    # Of Beta(1/2, 1/2): the variance is 1/8, a third lies beyond sin(pi / 12)^2 from both ends
+    assert float(share.var()) == pytest.approx(1 / 8, abs=0.006)
+    assert float(((share < 0.067) | (share > 0.933)).double().mean()) == pytest.approx(1 / 3, abs=0.03)
+
+
 def test_a_tree_of_depth_nought_is_a_coin():
     found = ContextTreeSource(0).sample(30, 2_000, draw())
     for tokens, truth in zip(found.tokens, found.truth, strict=True):

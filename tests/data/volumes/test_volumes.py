@@ -1,7 +1,9 @@
 """Volumes, subjects and tasks: files read as written, bent alike, one rule per episode, nothing held out ever drawn."""
 
 import gzip
+import math
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +108,20 @@ def test_targets_and_examples_are_different_subjects_and_held_out_things_stay_ou
             assert len(torch.unique(images.flatten(1), dim=0)) == 5
             mask = episode.target_out[n, 0].bool()
             assert any(bool((mask & ~a).sum() == 0) for a in allowed)
+
+
+def test_noise_is_normal_or_rician() -> None:
+    empty = subjects(4)
+    empty = replace(empty, images=torch.zeros_like(empty.images))
+    seen = set()
+    for seed in range(12):
+        noisy, clean = IMAGE_TASKS["denoise"].draw(empty, torch.Generator().manual_seed(seed))
+        assert not clean.any()
+        black = float((noisy == 0).double().mean())
+        seen.add(round(black, 1))
+        if black < 0.1:  # the length of two normal parts: its mean is sqrt(pi / 2) deviations, its square's mean two
+            assert float(noisy.mean() / noisy.square().mean().sqrt()) == pytest.approx(math.sqrt(math.pi) / 2, abs=0.01)
+    assert seen == {0.0, 0.5}
 
 
 def test_errors_say_what_is_wrong() -> None:

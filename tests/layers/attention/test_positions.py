@@ -92,6 +92,24 @@ def test_sinusoids():
     assert table[1].tolist() == pytest.approx([math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)])
 
 
+def test_half_precision_tells_far_places_apart():
+    torch.manual_seed(0)
+    q, places = torch.randn(2, 8).bfloat16(), torch.tensor([1000.0, 1001.0])  # equal in bfloat16
+    turned = rotate_positions(q, places)
+    assert turned.dtype == torch.bfloat16
+    torch.testing.assert_close(turned.float(), rotate_positions(q.float(), places), atol=0.02, rtol=0.01)
+    bias = alibi_bias(1, 300, dtype=torch.bfloat16)
+    torch.testing.assert_close(bias.float(), alibi_bias(1, 300), atol=0, rtol=2**-8)
+
+
+@pytest.mark.parametrize("positions", ["none", "rotary", "alibi", "relative"])
+def test_attention_in_half_precision_is_close_to_single(positions):
+    torch.manual_seed(0)
+    layer, x = PositionedAttention(16, 2, positions, causal=True), torch.randn(1, 400, 16)
+    expected = layer(x)
+    torch.testing.assert_close(layer.bfloat16()(x.bfloat16()).float(), expected, atol=0.03, rtol=0.03)
+
+
 @pytest.mark.untyped
 def test_one_sentence_for_bad_arguments():
     for wrong in (

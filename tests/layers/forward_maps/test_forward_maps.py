@@ -114,6 +114,15 @@ def test_what_is_in_front_hides_what_is_behind() -> None:
     torch.testing.assert_close(seen, torch.tensor([[1.0, 0, 0], [0, 1, 0]]))
 
 
+def test_each_ray_reads_its_own_place_and_the_background_is_behind_it() -> None:
+    def field(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat((x, torch.where(x[..., :1] > 0, 1e4, 0.0)), -1)  # coloured by place, opaque on the right
+
+    rays = torch.tensor([[1, 2, 0, 0, 0, 1], [-1, 2, 0, 0, 0, 1], [3, 4, 0, 0, 0, 1.0]])
+    seen = VolumeRendering(0, 1, 4, background=0.25).observe(field, rays)
+    torch.testing.assert_close(seen, torch.tensor([[1, 2, 0.125], [0.25, 0.25, 0.25], [3, 4, 0.125]]))
+
+
 def test_rays_of_a_camera_look_along_its_axis() -> None:
     pose = torch.tensor([[[1.0, 0, 0, 5], [0, 1, 0, 6], [0, 0, 1, 7]]])
     rays = camera_rays(pose, 2.0, 3, 3)

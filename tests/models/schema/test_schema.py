@@ -209,6 +209,9 @@ def test_refusals(cycle, batch):
         SchemaModel(Schema([f]), {})
     with pytest.raises(ValueError, match="no type 'Q'"):
         SchemaModel(Schema([f]), {"f": nn.Linear(4, 3)}, {"Q": nn.Linear(1, 1)})
+    for name in ("to", "training", "a.b"):
+        with pytest.raises(ValueError, match="cannot be the name of a network"):
+            SchemaModel(Schema([Arrow(name, a, b)]), {name: nn.Linear(4, 3)})
     with pytest.raises(ValueError, match="no examples of the type B"):
         SchemaGame(cycle).network_credit({"A": batch["A"]})
     with pytest.raises(ValueError, match="must begin at one object"):

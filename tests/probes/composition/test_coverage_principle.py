@@ -243,6 +243,8 @@ def test_refusals():
 @pytest.mark.untyped
 def test_refusals_of_shapes_and_types():
     x, y = triples(*BASE)
+    with pytest.raises(ValueError, match="test_x has 2 items and test_y 1 targets"):
+        coverage(torch.zeros(1, 2).long(), torch.zeros(1).long(), torch.zeros(2, 2).long(), torch.zeros(1).long())
     with pytest.raises(ValueError, match="whole numbers"):
         coverage(x.double(), y, x, y)
     with pytest.raises(ValueError, match="one shape"):

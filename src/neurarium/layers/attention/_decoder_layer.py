@@ -44,9 +44,8 @@ class PreNormParts:
         """Queries, keys and values of the heads [batch, head, length, width]; the first token's place is ``start``."""
         q, k, v = self.in_proj(self.norm1(x)).unflatten(-1, (3, self.nhead, -1)).permute(2, 0, 3, 1, 4)
         if self.rotary:
-            wide = torch.promote_types(q.dtype, torch.float32)  # sixteen bits cannot tell place 300 from 301
-            places = torch.arange(start, start + x.shape[1], device=x.device, dtype=wide)
-            q, k = (rotate_positions(t.to(wide), places).to(t.dtype) for t in (q, k))
+            places = torch.arange(start, start + x.shape[1], device=x.device, dtype=torch.float32)
+            q, k = rotate_positions(q, places), rotate_positions(k, places)
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:

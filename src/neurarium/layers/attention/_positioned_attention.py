@@ -64,7 +64,8 @@ class PositionedAttention(nn.Module):
         """Tokens after attention."""
         length = x.shape[1]
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.nhead, -1)).permute(2, 0, 3, 1, 4)  # each [batch, head, ...]
-        places = torch.arange(length, device=x.device, dtype=q.dtype)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        places = torch.arange(length, device=x.device, dtype=wide)  # sixteen bits cannot tell place 300 from 301
         bias = None
         if self.positions == "rotary":
             q, k = rotate_positions(q, places), rotate_positions(k, places)
@@ -87,6 +88,7 @@ class PositionedAttention(nn.Module):
         d_model = self.out_proj.in_features + self.out_proj.in_features % 2
         distances = torch.arange(1 - length, length, device=q.device, dtype=places.dtype)
         waves = sinusoidal_positions(distances, d_model)[:, : self.out_proj.in_features]
+        waves = waves.to(self.distance_proj.weight.dtype)
         keys = self.distance_proj(waves).to(q.dtype).unflatten(-1, (self.nhead, -1)).permute(1, 2, 0)
         scores = (q + self.distance_bias.to(q.dtype)) @ keys / q.shape[-1] ** 0.5
         index = (places[:, None] - places).long() + length - 1

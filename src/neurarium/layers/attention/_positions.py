@@ -38,7 +38,7 @@ def rotate_positions(
     Products of queries and keys turned in this way depend on the difference of their places only.
 
     Args:
-        x: queries or keys.
+        x: queries or keys; angles and products are in float32 at least.
         places: of the tokens.
         longest: as for `sinusoidal_positions`.
 
@@ -47,10 +47,11 @@ def rotate_positions(
     """
     if x.shape[-1] % 2:
         raise ValueError(f"the width of x must be even, not {x.shape[-1]}")
-    angles = places.to(x)[:, None] * _rates(x.shape[-1], longest, x)
-    even, odd = x[..., ::2], x[..., 1::2]
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # sixteen bits cannot tell place 300 from 301
+    angles = places.to(wide)[:, None] * _rates(x.shape[-1], longest, wide)
+    even, odd = wide[..., ::2], wide[..., 1::2]
     sin, cos = angles.sin(), angles.cos()
-    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2)
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2).to(x.dtype)
 
 
 def alibi_bias(
@@ -70,10 +71,12 @@ def alibi_bias(
     Returns:
         Rows are queries, columns keys.
     """
-    places = torch.arange(length, device=device, dtype=dtype or torch.get_default_dtype())
+    dtype = dtype or torch.get_default_dtype()
+    wide = torch.promote_types(dtype, torch.float32)
+    places = torch.arange(length, device=device, dtype=wide)
     ahead = places - places[:, None]
     distance = ahead.abs() - 0.5 * (ahead < 0)
-    return -torch.tensor(alibi_slopes(nhead), device=device, dtype=places.dtype)[:, None, None] * distance
+    return (-torch.tensor(alibi_slopes(nhead), device=device, dtype=wide)[:, None, None] * distance).to(dtype)
 
 
 def alibi_slopes(nhead: int) -> list[float]:

@@ -41,8 +41,9 @@ class SchemaModel(nn.Module):
         critics: type -> critic, one logit per example; types without one are not judged.
 
     Raises:
-        ValueError: an arrow without a network or a network without an arrow; a critic of an unknown type; a network
-            whose output for its arrow's source does not have its target's shape.
+        ValueError: an arrow without a network or a network without an arrow; a critic of an unknown type; a name that
+            torch's modules use themselves ("to", "type"); a network whose output for its arrow's source does not have
+            its target's shape.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class SchemaModel(nn.Module):
         unknown = sorted(set(critics or {}) - set(schema.types))
         if unknown:
             raise ValueError(f"critics: the schema has no type {unknown[0]!r}; it has {', '.join(schema.types)}")
+        reserved = [name for name in (*networks, *(critics or {})) if hasattr(nn.ModuleDict(), name) or "." in name]
+        if reserved:
+            raise ValueError(f"{reserved[0]!r} cannot be the name of a network: torch's modules use it; rename it")
         self.schema = schema
         self.networks = nn.ModuleDict(dict(networks))
         self.critics = nn.ModuleDict(dict(critics or {}))

@@ -161,13 +161,16 @@ def coverage(
         `Coverage`, which explains each item by a chain of swaps.
 
     Raises:
-        ValueError: inputs are no whole numbers, equal inputs have different targets, there are more than six positions
-            and no subsets, or evidence is below 1.
+        ValueError: inputs are no whole numbers, items and targets differ in number, equal inputs have different
+            targets, there are more than six positions and no subsets, or evidence is below 1.
     """
     if evidence < 1:
         raise ValueError(f"evidence must be at least 1, not {evidence}")
     if train_x.is_floating_point() or test_x.is_floating_point():
         raise ValueError("train_x and test_x must hold tokens (whole numbers); bin continuous inputs first")
+    for part, x, y in (("train", train_x, train_y), ("test", test_x, test_y)):
+        if len(x) != len(y):
+            raise ValueError(f"{part}_x has {len(x)} items and {part}_y {len(y)} targets")
     positions = train_x.shape[1]
     if test_x.shape[1] != positions:
         raise ValueError(f"train_x has {positions} positions and test_x {test_x.shape[1]}")
