@@ -44,10 +44,12 @@ def test_it_lists_every_verdict(installed):
 
 
 def test_its_site_has_papers_figures_guides_and_reference(installed, tmp_path):
-    code, _, err = installed("report", tmp_path / "site")
+    code, out, err = installed("report", tmp_path / "site", "--json")
     assert code == 0, err
+    assert Path(json.loads(out)["index"]) == tmp_path / "site" / "index.html"
     names = {path.name for path in (tmp_path / "site").glob("*.html")}
     assert {"index.html", "reference.html", "guide-run.html", "guide-compared.html", "room-learning.html"} <= names
+    assert {f"{slug}.html" for slug in entries()} <= names
     text = (tmp_path / "site" / "linear-path.html").read_text(encoding="utf-8")
     assert 'id="figuredata"' in text
     assert "When to use it" in text

@@ -136,14 +136,6 @@ def test_compress_a_users_trained_model_and_load_it_in_plain_torch(cli, tmp_path
     assert not list(tmp_path.glob("*b.pt2*"))
 
 
-def test_report_writes_a_page_for_every_study(cli, tmp_path):
-    code, out, _ = cli("report", tmp_path / "site", "--json")
-    assert code == 0
-    assert Path(json.loads(out)["index"]).exists()
-    text = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "site").glob("*.html"))
-    assert "ewc" in text
-
-
 def test_help_and_start_up():
     command = [sys.executable, "-m", "neurarium", "run", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,5 +1,6 @@
 """Every recipe against the contract, and the contract against recipes that break it."""
 
+import math
 import time
 from dataclasses import replace
 from functools import cache
@@ -31,12 +32,12 @@ def recipe(slug):
 def test_a_recipe_trains_on_another_device(slug):
     device = second_device.register()
     found = recipe(slug)
-    for problem in toy_problems(steps=40).values():
+    for problem in toy_problems(steps=20).values():
         train, validation = problem.train.to(device), problem.validation.to(device)
         moved = replace(problem, train=train, validation=validation, device=device)
         if not found.fits(moved):
             predictor = found.train(moved, found.defaults(), Watched())
-            assert moved.scores(predictor.predict, validation)[problem.metric] > -100
+            assert math.isfinite(moved.scores(predictor.predict, validation)[problem.metric])
             return
     raise AssertionError(f"{slug} fits no toy problem")
 

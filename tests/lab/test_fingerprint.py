@@ -60,7 +60,7 @@ STUDY = Study(trial=trial, arms={"a": BASE}, scales={"paper": larger}, claims=[C
 
 
 def forget():
-    for cached in (module._stub, module._file_of, source.read_source):
+    for cached in (module._stub, module._file_of, module._leads_to, source.read_source):
         cached.cache_clear()
 
 

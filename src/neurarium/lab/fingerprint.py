@@ -69,18 +69,25 @@ def reached(sources: Iterable[Root]) -> dict[Place, dict[str, str | Place]]:
         place = waiting.pop()
         if place in found:
             continue
-        source = read_source(place.path, place.module)
-        definition = source.loose if place.name == _LOOSE else source.definitions[place.name]
-        links = found[place] = {}
-        for chain in definition.uses:
-            for target in _resolve(place, definition, chain, folders):
-                if isinstance(target, Place):
-                    waiting.append(target)
-                links[".".join(chain)] = target
-        waiting.append(Place(place.module, place.path, _LOOSE))
-        if definition.dynamic:
-            waiting.extend(_whole(place.module, place.path, folders))
+        found[place], beyond = _leads_to(place, folders)
+        waiting.extend(beyond)
     return found
+
+
+@cache
+def _leads_to(place: Place, folders: tuple[Path, ...]) -> tuple[dict[str, str | Place], list[Place]]:
+    """What each name in a definition stands for, and every definition that it brings with it."""
+    definition = _definition(place)
+    links: dict[str, str | Place] = {}
+    beyond = [Place(place.module, place.path, _LOOSE)]
+    for chain in definition.uses:
+        for target in _resolve(place, definition, chain, folders):
+            if isinstance(target, Place):
+                beyond.append(target)
+            links[".".join(chain)] = target
+    if definition.dynamic:
+        beyond.extend(_whole(place.module, place.path, folders))
+    return links, beyond
 
 
 def _records(found: dict[Place, dict[str, str | Place]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ Chain = tuple[str, ...]
 """A dotted name as used, ``("layers", "pam", "floor")``."""
 
 _LOOKUPS = {"globals", "locals", "vars"}
+_BODIES = (ast.stmt, ast.ExceptHandler, ast.match_case)
 
 
 @dataclass
@@ -86,17 +87,17 @@ def _add(target: Definition, statement: ast.stmt, lines: list[str], package: str
         target.kind = "function"
     elif isinstance(statement, ast.ClassDef):
         target.kind = "class"
-    for node in ast.walk(statement):
+    for node in _statements(statement):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             target.imports.update(_bindings(node, package))
-    target.uses |= set(_chains(statement))
+    target.uses |= _chains(statement)
     target.dynamic |= any(chain[0] in _LOOKUPS for chain in target.uses)
 
 
 def _bare_lines(text: str, tree: ast.Module) -> list[str]:
     """The lines of a text with comments, docstrings and import statements emptied."""
     lines = text.splitlines()
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         dropped: ast.stmt | None = None
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             dropped = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
@@ -105,7 +106,7 @@ def _bare_lines(text: str, tree: ast.Module) -> list[str]:
         if dropped is not None:
             for number in range(dropped.lineno, (dropped.end_lineno or 0) + 1):
                 lines[number - 1] = ""
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in tokenize.generate_tokens(io.StringIO(text).readline) if "#" in text else ():
         row, column = token.start
         if token.type == tokenize.COMMENT and lines[row - 1]:
             lines[row - 1] = lines[row - 1][:column]
@@ -169,15 +170,27 @@ def _decorated_with(statement: ast.stmt) -> Iterator[str]:
             yield from (chain[0] for chain in _chains(called))
 
 
-def _chains(node: ast.AST) -> Iterable[Chain]:
+def _chains(tree: ast.AST) -> set[Chain]:
     """Every dotted name that is read in a tree, each as long as it stands there."""
-    attributes: list[str] = []
-    inner = node
-    while isinstance(inner, ast.Attribute):
-        attributes.append(inner.attr)
-        inner = inner.value
-    if isinstance(inner, ast.Name):
-        yield (inner.id, *reversed(attributes))
-        return
-    for child in ast.iter_child_nodes(inner):
-        yield from _chains(child)
+    found: set[Chain] = set()
+    waiting = [tree]
+    while waiting:
+        inner = waiting.pop()
+        attributes: list[str] = []
+        while isinstance(inner, ast.Attribute):
+            attributes.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            found.add((inner.id, *reversed(attributes)))
+        else:
+            waiting.extend(ast.iter_child_nodes(inner))
+    return found
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """A tree and every statement in it, without the expressions."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(child for child in ast.iter_child_nodes(node) if isinstance(child, _BODIES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -74,6 +75,8 @@ def half_and_back(component: Any, make: Made) -> None:
 def autocast(component: Any, make: Made, dtype: torch.dtype) -> None:
     """Under autocast it runs forward and backward, and what comes out is finite."""
     module, inputs = build(make, World())
+    if any(isinstance(part, nn.LSTM) for part in module.modules()) and not lstm_runs(dtype):
+        return
     with torch.autocast("cpu", dtype):
         found = run(module, inputs)
     for place, tensor in leaves(found).items():
@@ -83,6 +86,17 @@ def autocast(component: Any, make: Made, dtype: torch.dtype) -> None:
     for name, parameter in module.named_parameters():
         bad = parameter.grad is not None and parameter.grad.dtype != parameter.dtype
         require(not bad, component, f"must give gradients of the parameters' type under autocast ({name})")
+
+
+@cache
+def lstm_runs(dtype: torch.dtype) -> bool:
+    """Whether torch's own LSTM has a kernel of this type on this processor; some have none."""
+    try:
+        with torch.autocast("cpu", dtype):
+            nn.LSTM(2, 2)(torch.zeros(1, 1, 2))
+    except RuntimeError:
+        return False
+    return True
 
 
 def deepcopied(component: Any, make: Made) -> None:

@@ -139,7 +139,6 @@ _STEPS = "its example takes a step of an optimizer"
 _WHOLE = "whole numbers go in, so float32 comes out"
 _TYPED = "draws in the type of the weights, so float64 draws others"
 _DRAWS = "makes layers, whose first values torch draws"
-_LSTM = "torch's CPU has no LSTM in half precision"
 
 CHECKS_EXEMPT: dict[tuple[str, str], str] = {
     **{(name, "inputs untouched"): _IN_PLACE for name in (
@@ -163,9 +162,6 @@ CHECKS_EXEMPT: dict[tuple[str, str], str] = {
         "mamba_student", "plain_student", "recurrent_student", "small_student", "LabelledMemory", "boost_head",
         "fit_heads", "train_students", "train_hopeful_students", "LayerRemovalSearch", "LayerShrinkSearch",
         "ActorCriticRemovalSearch", "ActorCriticShrinkSearch", "retrain_classifier",
-    )},
-    **{(name, "autocast in float16"): _LSTM for name in (
-        "RemovalPolicy", "UnidirectionalRemovalPolicy", "Critic", "BlstmModel", "DenseRecurrent", "SentenceClassifier",
     )},
     ("VisualMemory", "deepcopy"): "holds a database connection; its save(path) writes a copy",
     ("VisualMemory", "torch.save of the whole"): "holds a database connection; its save(path) writes it",

@@ -200,7 +200,7 @@ def check_data_untouched(recipe: Recipe) -> None:
 
 def check_corners(recipe: Recipe) -> None:
     """A training goes through at both ends of every knob."""
-    problem = replace(fitting(recipe), steps=40)
+    problem = replace(fitting(recipe), steps=12)
     for end, place in (("low", 0), ("high", -1)):
         knobs = {n: k.options[place] if isinstance(k, Choice) else getattr(k, end) for n, k in recipe.knobs.items()}
         with warnings.catch_warnings(), contextlib.suppress(FloatingPointError):  # it may diverge, and says so

@@ -23,7 +23,7 @@ class PatchMLP(GradientRecipe):
     paper = "resmlp"
     traits = Traits("layers", inputs="images", own_model=True)
     knobs = {
-        "learning_rate": rate(3e-3), "dim": Whole(16, 384, 48, log=True), "depth": Whole(1, 12, 4),
+        "learning_rate": rate(3e-3), "dim": Whole(16, 192, 48, log=True), "depth": Whole(1, 8, 4),
         "patches": Whole(2, 16, 7),
     }  # fmt: skip
 
