@@ -8,7 +8,7 @@ from scipy import stats
 from torch.distributions import Gamma, HalfCauchy, MultivariateNormal, Normal
 
 from neurarium.learning import HamiltonianMonteCarlo, NoUTurnSampler, laplace
-from neurarium.learning.inference._hamiltonian import Dynamics
+from neurarium.learning.inference._hamiltonian import Dynamics, State
 from neurarium.models import FlatPosterior, ProbabilisticModule
 
 COVARIANCE = torch.tensor([[1.0, 1.4], [1.4, 4.0]], dtype=torch.float64)
@@ -57,6 +57,78 @@ def test_energy_is_kept_to_the_square_of_the_step():
     for _ in range(20):
         state = dynamics.leapfrog(state, 0.05)
     torch.testing.assert_close(state.position, torch.tensor([0.3, -1.0], dtype=torch.float64))
+
+
+class Ring(Dynamics):
+    """A step moves to the neighbour on a ring of places whose densities differ much; nothing turns back."""
+
+    def __init__(self, log_densities):
+        super().__init__(normal, torch.ones(1))
+        self.log_densities = log_densities
+
+    def place(self, number):
+        height = self.log_densities[number % len(self.log_densities)]
+        return State(torch.tensor([float(number)]), torch.ones(1), height, torch.zeros(1))
+
+    def leapfrog(self, state, step):
+        return self.place(int(state.position) + (1 if step > 0 else -1))
+
+
+def test_doublings_are_weighted_so_that_the_density_stays():
+    """Places drawn from it and moved once are distributed as before, at weights that span a factor of 400."""
+    ring = Ring([0.0, -2.0, 1.0, -3.0, 0.5, 2.0, -1.0, -4.0, 1.5, 0.0, -0.5])
+    weights = torch.tensor(ring.log_densities, dtype=torch.float64).softmax(0)
+    generator, sampler = seed(), NoUTurnSampler(normal, max_depth=3)
+    found = torch.zeros_like(weights)
+    for number in torch.multinomial(weights, 1500, replacement=True, generator=generator).tolist():
+        state, _, _ = sampler.move(ring, ring.place(number), 1.0, generator)
+        found[int(state.position) % len(weights)] += 1
+    assert stats.chisquare(found.numpy(), 1500 * weights.numpy()).pvalue > 1e-3
+
+
+def test_trajectories_grow_at_both_ends_and_prefer_the_last_doubling():
+    """On a ring of one height every run of eight around the start is as likely, and the choice is in its new half."""
+    ring, generator, sampler = Ring([0.0]), seed(), NoUTurnSampler(normal, max_depth=3)
+    ahead, chosen = torch.zeros(8), torch.zeros(15)
+    for _ in range(600):
+        seen = []
+        ring.leapfrog = lambda state, step, seen=seen: (
+            seen.append(int(state.position) + (1 if step > 0 else -1)) or ring.place(seen[-1])
+        )
+        state, _, _ = sampler.move(ring, ring.place(0), 1.0, generator)
+        assert sorted([0, *seen]) == list(range(min(0, *seen), max(0, *seen) + 1))
+        assert len(seen) == 7
+        assert int(state.position) in seen[3:]
+        ahead[max(0, *seen)] += 1
+        chosen[7 + int(state.position)] += 1
+    assert stats.chisquare(ahead.numpy()).pvalue > 1e-3
+    # the first four begin 0 to 3 places behind the start, each as often; the next four are beyond either end
+    ways = torch.tensor([1.0, 2, 3, 4, 3, 2, 1])
+    expected = 600 * torch.cat([ways, torch.zeros(1), ways]) / 32
+    assert stats.chisquare(chosen[expected > 0].numpy(), expected[expected > 0].numpy()).pvalue > 1e-3
+
+
+class Wide(Dynamics):
+    """Independent normals with their gradients written out."""
+
+    def __init__(self, scales):
+        super().__init__(normal, torch.ones_like(scales))
+        self.scales = scales
+
+    def at(self, position, momentum):
+        gradient = -position / self.scales**2
+        return State(position, momentum, 0.5 * float(gradient @ position), gradient)
+
+
+def test_a_long_step_leaves_the_density_as_it_is():
+    """At 1.7 deviations a step the energy is badly kept, and weights and turns decide; one move from exact draws."""
+    dynamics, generator = Wide(torch.tensor([8.0, 1.0], dtype=torch.float64)), seed()
+    sampler, rows = NoUTurnSampler(normal), []
+    for start in torch.randn(1200, 2, generator=generator, dtype=torch.float64) * dynamics.scales:
+        state = dynamics.fresh(dynamics.at(start, torch.zeros_like(start)), generator)
+        rows.append(sampler.move(dynamics, state, 1.7, generator)[0].position / dynamics.scales)
+    for column in torch.stack(rows).square().T:
+        assert stats.kstest(column.numpy(), stats.chi2(1).cdf).pvalue > 1e-3
 
 
 def test_the_jacobian_is_counted():

@@ -247,6 +247,32 @@ def test_point_masses_find_the_highest_point():
     assert float(model.approximations["theta"].point) == pytest.approx(float(DATA.sum()) / 11, abs=5e-3)
 
 
+def test_a_vector_needs_a_fixed_set_of_unknowns():
+    class Sign(ProbabilisticModule):
+        def forward(self):
+            self.a = Normal(torch.ones(()), 1.0)
+            if float(self.a.detach()) > 0:
+                self.b = Normal(self.a, 1.0)
+
+    def of(model, start):
+        model.approximations["a"] = PointMass(Normal(torch.tensor(start), 1.0))
+        return FlatPosterior(model)
+
+    flat = of(Sign(), 1.0)
+    assert flat(torch.tensor([0.5, 0.0])).isfinite()
+    for ask in (flat, flat.values):
+        with pytest.raises(ValueError, match="'b' was observed since, or not made"):
+            ask(torch.tensor([-0.5, 0.0]))
+    with pytest.raises(ValueError, match="'b' is new"):
+        of(Sign(), -1.0)(torch.tensor([0.5]))
+    known = Mean()
+    flat = FlatPosterior(known)
+    known.observe(theta=torch.tensor(0.3))
+    for ask in (flat, flat.values):
+        with pytest.raises(ValueError, match="observed since"):
+            ask(flat.start)
+
+
 def test_own_families_begin_at_the_prior():
     prior = Gamma(torch.tensor(3.0), torch.tensor(2.0))
     drawn = SameFamily(prior).draw(prior)

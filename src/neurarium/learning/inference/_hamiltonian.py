@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -131,64 +131,35 @@ def first_step(dynamics: Dynamics, state: State) -> float:
     return step
 
 
-def sampled(
-    density: LogDensity, start: Tensor, move: Any, samples: int, warm_up: int, target: float,
-    generator: torch.Generator | None,
-) -> Samples:  # fmt: skip
-    """A chain of moves ``move(dynamics, state, step, generator) -> (state, acceptance, divergent)``.
+class HamiltonianSampler(ABC):
+    """What samplers along a density's dynamics share: the chain and its warm-up. They differ in the move.
 
     The first half of the warm-up finds a step; the deviations of its later part become the scales of the coordinates,
     and the rest finds the step for these.
-    """
-    if samples < 1 or warm_up < 0:
-        raise ValueError(f"samples must be at least 1 and warm_up not negative, not {samples} and {warm_up}")
-    if start.dim() != 1:
-        raise ValueError(f"start must be one vector, not of shape {tuple(start.shape)}")
-    scale = torch.ones_like(start)
-    dynamics = Dynamics(density, scale)
-    state = dynamics.at(start.detach().clone(), torch.zeros_like(start))
-    if not math.isfinite(state.log_density):
-        raise ValueError("the density is not positive and finite at start")
-    averaging = DualAveraging(first_step(dynamics, dynamics.fresh(state, generator)), target)
-    kept, seen, accepted, lost = [], [], 0.0, 0
-    for i in range(warm_up + samples):
-        step = averaging.step if i < warm_up else averaging.final
-        state, acceptance, divergent = move(dynamics, dynamics.fresh(state, generator), step, generator)
-        if i < warm_up:
-            averaging.update(acceptance)
-            if warm_up // 6 <= i < warm_up // 2:
-                seen.append(state.position * dynamics.scale)
-            if i == warm_up // 2 - 1 and len(seen) > 10:
-                spread = torch.stack(seen).std(0)
-                here = state.position * dynamics.scale
-                dynamics.scale = torch.where(spread > 0, spread, 1.0)
-                state = dynamics.at(here / dynamics.scale, torch.zeros_like(here))
-                averaging = DualAveraging(first_step(dynamics, dynamics.fresh(state, generator)), target)
-        else:
-            kept.append(state.position * dynamics.scale)
-            accepted += acceptance
-            lost += divergent
-    return Samples(torch.stack(kept), averaging.final, accepted / samples, dynamics.gradients, lost)
-
-
-class HamiltonianMonteCarlo:
-    """Draws from a density by following its dynamics for a fixed number of leapfrog steps (Neal, 2011).
 
     Args:
         density: log-density of a vector, up to a constant.
-        steps: leapfrog steps for each sample.
         target: mean acceptance that the warm-up aims at.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: the target is not between 0 and 1.
     """
 
-    def __init__(self, density: LogDensity, steps: int = 10, target: float = 0.8) -> None:
-        if steps < 1 or not 0 < target < 1:
-            raise ValueError(f"steps must be at least 1 and target between 0 and 1, not {steps} and {target}")
+    def __init__(self, density: LogDensity, target: float = 0.8) -> None:
+        if not 0 < target < 1:
+            raise ValueError(f"target must be between 0 and 1, not {target}")
         self.density = density
-        self.steps = steps
         self.target = target
+
+    @abstractmethod
+    def move(
+        self, dynamics: Dynamics, state: State, step: float, generator: torch.Generator | None
+    ) -> tuple[State, float, bool]:
+        """From a state with a fresh momentum to the chain's next one.
+
+        Returns:
+            The state, the mean probability of acceptance, and whether the energy was lost on the way.
+        """
 
     def sample(
         self, start: Float[Tensor, " size"], samples: int = 500, warm_up: int = 500, *,
@@ -205,11 +176,58 @@ class HamiltonianMonteCarlo:
         Raises:
             ValueError: a number out of range, or a start where the density is 0.
         """
-        return sampled(self.density, start, self._move, samples, warm_up, self.target, generator)
+        if samples < 1 or warm_up < 0:
+            raise ValueError(f"samples must be at least 1 and warm_up not negative, not {samples} and {warm_up}")
+        if start.dim() != 1:
+            raise ValueError(f"start must be one vector, not of shape {tuple(start.shape)}")
+        dynamics = Dynamics(self.density, torch.ones_like(start))
+        state = dynamics.at(start.detach().clone(), torch.zeros_like(start))
+        if not math.isfinite(state.log_density):
+            raise ValueError("the density is not positive and finite at start")
+        averaging = DualAveraging(first_step(dynamics, dynamics.fresh(state, generator)), self.target)
+        kept, seen, accepted, lost = [], [], 0.0, 0
+        for i in range(warm_up + samples):
+            step = averaging.step if i < warm_up else averaging.final
+            state, acceptance, divergent = self.move(dynamics, dynamics.fresh(state, generator), step, generator)
+            if i < warm_up:
+                averaging.update(acceptance)
+                if warm_up // 6 <= i < warm_up // 2:
+                    seen.append(state.position * dynamics.scale)
+                if i == warm_up // 2 - 1 and len(seen) > 10:
+                    spread = torch.stack(seen).std(0)
+                    here = state.position * dynamics.scale
+                    dynamics.scale = torch.where(spread > 0, spread, 1.0)
+                    state = dynamics.at(here / dynamics.scale, torch.zeros_like(here))
+                    averaging = DualAveraging(first_step(dynamics, dynamics.fresh(state, generator)), self.target)
+            else:
+                kept.append(state.position * dynamics.scale)
+                accepted += acceptance
+                lost += divergent
+        return Samples(torch.stack(kept), averaging.final, accepted / samples, dynamics.gradients, lost)
 
-    def _move(
+
+class HamiltonianMonteCarlo(HamiltonianSampler):
+    """Draws from a density by following its dynamics for a fixed number of leapfrog steps (Neal, 2011).
+
+    Args:
+        density: log-density of a vector, up to a constant.
+        steps: leapfrog steps for each sample.
+        target: mean acceptance that the warm-up aims at.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    def __init__(self, density: LogDensity, steps: int = 10, target: float = 0.8) -> None:
+        super().__init__(density, target)
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
+        self.steps = steps
+
+    def move(
         self, dynamics: Dynamics, state: State, step: float, generator: torch.Generator | None
     ) -> tuple[State, float, bool]:
+        """Leapfrog steps, and the end of them taken or refused."""
         new = state
         for _ in range(self.steps):
             new = dynamics.leapfrog(new, step)

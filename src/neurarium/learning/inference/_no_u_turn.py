@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from neurarium.learning.inference._hamiltonian import Dynamics, LogDensity, Samples, State, sampled
+from neurarium.learning.inference._hamiltonian import Dynamics, HamiltonianSampler, LogDensity, State
 
 LOST = 1000.0
 """An error in the energy beyond which a trajectory is given up."""
@@ -29,7 +27,7 @@ class _Tree:
     divergent: bool = False
 
 
-class NoUTurnSampler:
+class NoUTurnSampler(HamiltonianSampler):
     """Draws from a density; each trajectory is doubled, forwards or backwards, until it begins to turn back.
 
     A state of it is chosen with its weight, later stretches with preference (Betancourt, 2017), so that no length has
@@ -45,32 +43,15 @@ class NoUTurnSampler:
     """
 
     def __init__(self, density: LogDensity, target: float = 0.8, max_depth: int = 10) -> None:
-        if max_depth < 1 or not 0 < target < 1:
-            raise ValueError(f"max_depth must be at least 1 and target between 0 and 1, not {max_depth} and {target}")
-        self.density = density
-        self.target = target
+        super().__init__(density, target)
+        if max_depth < 1:
+            raise ValueError(f"max_depth must be at least 1, not {max_depth}")
         self.max_depth = max_depth
 
-    def sample(
-        self, start: Float[Tensor, " size"], samples: int = 500, warm_up: int = 500, *,
-        generator: torch.Generator | None = None,
-    ) -> Samples:  # fmt: skip
-        """A chain.
-
-        Args:
-            start: where it begins.
-            samples: vectors to keep.
-            warm_up: moves before them, in which step size and scales are found.
-            generator: of the draws, on the CPU.
-
-        Raises:
-            ValueError: a number out of range, or a start where the density is 0.
-        """
-        return sampled(self.density, start, self._move, samples, warm_up, self.target, generator)
-
-    def _move(
+    def move(
         self, dynamics: Dynamics, state: State, step: float, generator: torch.Generator | None
     ) -> tuple[State, float, bool]:
+        """One trajectory, and one of its states."""
         tree = _Tree(state, state, state, 0.0, 0.0, 0, True)
         for depth in range(self.max_depth):
             forwards = float(torch.rand((), generator=generator)) < 0.5

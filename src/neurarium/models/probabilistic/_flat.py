@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -50,10 +50,11 @@ class FlatPosterior:
         """The log-density at a vector.
 
         Raises:
-            ValueError: this execution makes variables that the first did not: their number depends on draws.
+            ValueError: this execution has other unknown variables than the first: which there are depends on draws, or
+                some were observed since.
         """
         parts = self._parts(flat)
-        terms = []
+        terms, used = [], set()
         with fixed(self.model, parts):
             self.run()
             for name, module, variable in variables_of(self.model):
@@ -63,29 +64,41 @@ class FlatPosterior:
                     terms.append(variable.prior.log_prob(observed_value(module, name)).sum())
                     continue
                 if name not in parts:
-                    raise ValueError(f"the variable {name!r} is new: a fixed set is needed for a vector")
+                    raise ValueError(f"the variable {name!r} is new: a vector needs a fixed set")
+                used.add(name)
                 value = getattr(module, name.rsplit(".", 1)[-1])
                 assert variable.log_jacobian is not None
                 terms.append(variable.prior.log_prob(value).sum() + variable.log_jacobian)
+        self._refuse_without(used)
         return torch.stack(terms).sum()
 
     @torch.no_grad()
     def values(self, flat: Float[Tensor, "*samples size"]) -> dict[str, Tensor]:
-        """The variables in their own units, by name, [samples, *shape] each."""
+        """The variables in their own units, by name, [samples, *shape] each.
+
+        Raises:
+            ValueError: as for the density.
+        """
         rows = []
         for row in flat.reshape(-1, flat.shape[-1]):
             found = {}
             with fixed(self.model, self._parts(row)):
                 self.run()
                 for name, module, variable in variables_of(self.model):
-                    if name in self.shapes:
+                    if name in self.shapes and variable.present and not is_observed(module, name):
                         found[name] = biject_to(variable.prior.support)(self._parts(row)[name])
-                        assert not is_observed(module, name)
+            self._refuse_without(found)
             rows.append(found)
         return {
             name: torch.stack([row[name] for row in rows]).reshape(*flat.shape[:-1], *rows[0][name].shape)
             for name in self.shapes
         }
+
+    def _refuse_without(self, names: Collection[str]) -> None:
+        """An unknown that an execution lacks would leave its part of the vector without a density."""
+        for name in self.shapes:
+            if name not in names:
+                raise ValueError(f"the variable {name!r} was observed since, or not made: a vector needs a fixed set")
 
     def _parts(self, flat: Tensor) -> dict[str, Tensor]:
         sizes = [shape.numel() for shape in self.shapes.values()]
