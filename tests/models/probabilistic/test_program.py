@@ -273,6 +273,23 @@ def test_a_vector_needs_a_fixed_set_of_unknowns():
             ask(flat.start)
 
 
+def test_far_out_a_density_is_no_number_and_no_error():
+    """A sampler's step may lead there: the scale overflows, and torch would refuse the distribution's arguments."""
+
+    class Scaled(ProbabilisticModule):
+        def forward(self):
+            self.scale = HalfNormal(torch.ones(()))
+            self.z = Normal(torch.zeros(2), 1.0)
+            self.y = Normal(self.scale * self.z, 1.0)
+
+    model = Scaled()
+    model.observe(y=torch.zeros(2))
+    flat = FlatPosterior(model)
+    assert not flat(torch.tensor([200.0, 0.0, 1.0])).isfinite()
+    with pytest.raises(ValueError, match="scale"):  # elsewhere torch checks as before
+        Normal(0.0, -1.0)
+
+
 def test_own_families_begin_at_the_prior():
     prior = Gamma(torch.tensor(3.0), torch.tensor(2.0))
     drawn = SameFamily(prior).draw(prior)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import biject_to
+from torch.distributions import Distribution, biject_to
 
 from neurarium.models.probabilistic._approximations import is_discrete, starting_point
 from neurarium.models.probabilistic._module import fixed, is_observed, observed_value, resample, variables_of
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Within it torch's distributions do not check their arguments: where a step leads too far out, the density is not
+    a number, which samplers refuse, in the place of an error."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 class FlatPosterior:
@@ -55,7 +68,7 @@ class FlatPosterior:
         """
         parts = self._parts(flat)
         terms, used = [], set()
-        with fixed(self.model, parts):
+        with unchecked(), fixed(self.model, parts):
             self.run()
             for name, module, variable in variables_of(self.model):
                 if not variable.present:
