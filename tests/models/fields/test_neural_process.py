@@ -128,6 +128,53 @@ def test_samples_differ_in_training_and_evaluation_is_their_centre() -> None:
     assert many.loc.std(0).min() > 0
 
 
+def drawn_latents(model: PartiallyObservedNeuralProcess, *data: Tensor, **options) -> Tensor:
+    """z [samples, batch, width] as the decoder gets it; without attention it gets nothing else of the signal."""
+    given: list[Tensor] = []
+    hook = model.decoder.register_forward_pre_hook(lambda _, args: given.append(args[1]))
+    with torch.no_grad():
+        model(*data, **options)
+    hook.remove()
+    return given[0][:, :, 0]
+
+
+def test_in_training_the_latent_variable_is_drawn_given_the_targets() -> None:
+    model = process(aggregator="mean").train()
+    context, targets = (drawn(2, 3), drawn(2, 3, 5, seed=1)), (drawn(2, 8, seed=2), 1 + drawn(2, 8, 5, seed=3))
+    found = model(*context, targets[0], targets=targets)
+    assert found.prior is not None
+    assert found.posterior is not None
+    alone = model(*targets, targets[0])
+    torch.testing.assert_close(found.posterior, alone.prior)
+    torch.testing.assert_close(found.prior, model(*context, targets[0]).prior)
+    apart = (found.posterior[0] - found.prior[0]).detach().abs().mean()
+    assert float(apart) > 0.5  # else the two could not be told apart
+    for options, (loc, scale) in (({"targets": targets}, found.posterior), ({}, found.prior)):
+        z = drawn_latents(model, *context, targets[0][:, :1], samples=4000, **options)
+        assert float(((z.mean(0) - loc) / scale).detach().abs().max()) < 5 / math.sqrt(4000)
+        torch.testing.assert_close(z.std(0), scale.detach(), atol=0, rtol=0.06)
+    seen, asked = context[1].requires_grad_(), targets[1].requires_grad_()
+    model(context[0], seen, targets[0], targets=(targets[0], asked)).loc.sum().backward()
+    assert seen.grad is None or not seen.grad.any()
+    assert asked.grad is not None
+    assert bool(asked.grad.abs().sum((1, 2)).gt(0).all())
+
+
+def test_the_latent_deviation_runs_from_a_tenth_to_one() -> None:
+    model, context = process(aggregator="mean").train(), (drawn(2, 3), drawn(2, 3, 5, seed=1))
+    assert model.encode_latent is not None
+    last = model.encode_latent[-1]
+    raw = torch.linspace(-6, 6, 16)
+    nn.init.zeros_(last.weight)
+    last.bias.data = torch.cat((torch.arange(16.0), raw))
+    expected = 0.1 + 0.9 / (1 + torch.exp(-raw))
+    prior = model(*context, context[0]).prior
+    assert prior is not None
+    torch.testing.assert_close(prior, (torch.arange(16.0).expand(2, -1), expected.expand(2, -1)))
+    z = drawn_latents(model, *context, context[0][:, :1], samples=4000)
+    torch.testing.assert_close(z.std(0), expected.expand(2, -1), atol=0, rtol=0.06)
+
+
 @pytest.mark.parametrize("options", VARIANTS)
 def test_a_test_time_fit_moves_each_signals_own_decoder_alone(options: dict) -> None:
     model, angles, views, grid = process(**options), drawn(2, 3), drawn(2, 3, 5, seed=1), pixel_grid(5, 5)
