@@ -227,6 +227,15 @@ def test_readings_far_from_zero_are_standardised_and_all_layers_carry_them() -> 
     assert float(told.std(0).mean()) > 20 * float(plain.std(0).mean())
 
 
+@pytest.mark.parametrize("options", VARIANTS)
+def test_fields_begin_away_from_the_ends_of_their_range(options: dict) -> None:
+    torch.manual_seed(0)
+    model = PartiallyObservedNeuralProcess(ParallelBeam(8), 2, 8, width=64, heads=4, **options)
+    for values in model.field(drawn(16, 4), 2 * drawn(16, 4, 8, seed=1) - 1)(pixel_grid(8, 8)):
+        assert float(values.min()) > 0.1
+        assert float(values.max()) < 0.9
+
+
 class Rounded(ForwardMap):
     """Cuts the graph."""
 
