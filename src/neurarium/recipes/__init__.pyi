@@ -34,6 +34,7 @@ from .memories.dee import DEE as DEE
 from .memories.nearest_mean import NearestMean as NearestMean
 from .memories.optimal_deep_ntk import DeepKernelLimit as DeepKernelLimit
 from .memories.visual_memory import VisualMemory as VisualMemory
+from .objectives.adam_v2 import AdamV2 as AdamV2
 from .objectives.deep_linear_nc import FeatureDecayRecipe as FeatureDecayRecipe
 from .objectives.guidance import Guidance as Guidance
 from .objectives.inducing_nc import InducingNC as InducingNC

@@ -64,6 +64,23 @@ def test_landmarks_that_look_different_are_found():
         localizability(Sums(), torch.ones(2, 1, 13, 13), marks.repeat(2, 1, 1) + torch.tensor([[[0]], [[1]]]), 5)
 
 
+def test_an_atlas_alone_is_searched():
+    class First(nn.Module):
+        def forward(self, x):
+            angle = x.mean((1, 2, 3))
+            return torch.stack([angle.cos(), angle.sin()], 1)
+
+    marks = torch.tensor([[0, 0], [0, 1], [0, 2]]).repeat(3, 1, 1)
+    x = torch.tensor([[0.0, 1.0, 2.0], [0.1, 0.3, 1.6], [0.11, 0.31, 1.61]])[:, None, None]
+    every = localizability(First(), x, marks, 1)  # the last two find each other; the first one's second is lost
+    assert every.accuracy == pytest.approx(8 / 9)
+    report = localizability(First(), x, marks, 1, references=1)
+    assert report.accuracy == pytest.approx(2 / 3)
+    torch.testing.assert_close(report.confusion, torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]]))
+    with pytest.raises(ValueError, match="from 1 to 2, not 3"):
+        localizability(First(), x, marks, 1, references=3)
+
+
 def test_mirrored_images_are_symmetric():
     half = torch.randn(5, 1, 8, 4, generator=torch.Generator().manual_seed(0))
     report = symmetry(Means(8), torch.cat([half, half.flip(3)], 3), size=8)

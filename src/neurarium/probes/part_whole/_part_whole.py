@@ -149,7 +149,7 @@ class Localizability(ProbeResult):
 
 @torch.no_grad()
 def localizability(
-    model: nn.Module, x: Tensor, landmarks: Tensor, patch: int, size: int | None = None
+    model: nn.Module, x: Tensor, landmarks: Tensor, patch: int, size: int | None = None, references: int | None = None
 ) -> Localizability:
     """Retrieval of landmarks by embeddings of the patches around them.
 
@@ -159,9 +159,12 @@ def localizability(
         landmarks: rows and columns in pixels [images, landmarks, 2].
         patch: side of a patch in pixels.
         size: to which side patches are resized; as they are by default.
+        references: so many images at the beginning are an atlas: neighbours are looked for among them only, and the
+            others are judged. By default every image is judged by all others.
 
     Raises:
-        ValueError: landmarks outside of their images, or fewer than two images or landmarks.
+        ValueError: landmarks outside of their images, fewer than two images or landmarks, or references that leave no
+            image to judge.
     """
     if landmarks.dim() != 3 or landmarks.shape[0] != len(x) or landmarks.shape[2] != 2 or min(landmarks.shape[:2]) < 2:
         raise ValueError(f"landmarks must be [images, landmarks, 2], two of each at least, not {list(landmarks.shape)}")
@@ -173,6 +176,8 @@ def localizability(
             f"landmark {mark} of image {image} is outside of the image, at {landmarks[image, mark].tolist()}"
         )
     images, count = landmarks.shape[:2]
+    if references is not None and not 0 < references < images:
+        raise ValueError(f"references must leave an image to judge: from 1 to {images - 1}, not {references}")
     half = patch // 2
     padded = nn.functional.pad(x, [half] * 4, mode="replicate")
     corners = landmarks.round().long()
@@ -186,15 +191,19 @@ def localizability(
         (torch.arange(images * count, device=x.device) // count),
         torch.arange(count, device=x.device).repeat(images),
     )
+    judged = image >= (references or 0)
     cosine = (unit @ unit.mT).masked_fill(image[:, None] == image, -torch.inf)
-    found = mark[cosine.argmax(1)]
-    confusion = unit.new_zeros(count, count).index_put_((mark, found), unit.new_ones(()), accumulate=True)
+    if references is not None:
+        cosine = cosine.masked_fill(judged, -torch.inf)
+    found, truth = mark[cosine[judged].argmax(1)], mark[judged]
+    confusion = unit.new_zeros(count, count).index_put_((truth, found), unit.new_ones(()), accumulate=True)
     distance = 1 - unit @ unit.mT
     to_mark = torch.stack([distance[:, mark == k].mean(1) for k in range(count)], 1)
     own = to_mark.gather(1, mark[:, None]).squeeze(1) * images / (images - 1)
     other = to_mark.scatter(1, mark[:, None], torch.inf).min(1).values
     silhouette = ((other - own) / torch.maximum(own, other).clamp_min(1e-12)).mean()
-    return Localizability(float((found == mark).double().mean()), float(silhouette), confusion / images)
+    shares = confusion / (images - (references or 0))
+    return Localizability(float((found == truth).double().mean()), float(silhouette), shares)
 
 
 @dataclass(frozen=True)
